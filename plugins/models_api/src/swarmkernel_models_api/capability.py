@@ -1,0 +1,43 @@
+"""The one ability that the model routes need of a backend."""
+
+from __future__ import annotations
+
+import attrs
+
+from swarmkernel_backend_api import Capability
+
+
+@attrs.frozen
+class LoadModel:
+    """Load this model and let go of the one before it.
+
+    `name` is what the server calls the model from now on; `path` is a file or a diffusers folder on the server's
+    machine. `prediction_type` is what the model's metadata state (`epsilon`, `v`) or None. `vae_path` replaces the
+    model's own VAE.
+    """
+
+    name: str
+    path: str
+    compat_class: str | None = None
+    class_id: str | None = None
+    prediction_type: str | None = None
+    vae_path: str | None = None
+
+
+@attrs.frozen
+class LoadProgress:
+    """A load is under way: what it is doing, and how far it is (0 to 1)."""
+
+    text: str
+    fraction: float = 0.0
+
+
+@attrs.frozen
+class Loaded:
+    """The model of that name is ready; always the last reply."""
+
+    name: str
+
+
+LOAD_MODEL = Capability("load_model", LoadModel, LoadProgress | Loaded, streams=True)
+"""`load_model(request)` of a backend: an async generator of `LoadProgress`, then one `Loaded`."""

@@ -1,0 +1,317 @@
+"""The rows behind `classes.py`: data and nothing else."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: id, short code, VAE family, whether LoRAs reach the text encoder, media
+COMPAT_ROWS: Final[tuple[tuple[str, str, str | None, bool, str], ...]] = (
+    ("stable-diffusion-v1", "SDv1", None, True, "image"),
+    ("stable-diffusion-v2", "SDv2", None, True, "image"),
+    ("stable-diffusion-v2-turbo", "SDv2", None, True, "image"),
+    ("stable-diffusion-xl-v1", "SDXL", "sdxl", True, "image"),
+    ("stable-diffusion-xl-v1-refiner", "SDXL", "sdxl", True, "image"),
+    ("stable-video-diffusion-img2vid-v1", "SVD", None, True, "i2v"),
+    ("stable-cascade-v1", "Casc", None, True, "image"),
+    ("stable-diffusion-v3-medium", "SD3m", "sd3", True, "image"),
+    ("stable-diffusion-v3.5-large", "SD35L", "sd3", True, "image"),
+    ("stable-diffusion-v3.5-medium", "SD35m", "sd3", True, "image"),
+    ("stable-diffusion-v3", "SD3", "sd3", True, "image"),
+    ("flux-1", "Flux", "flux1", False, "image"),
+    ("wan-21", "Wan14B", None, False, "t2v i2v"),
+    ("wan-21-1_3b", "Wan1B", None, False, "t2v i2v"),
+    ("wan-21-14b", "Wan14B", None, False, "t2v i2v"),
+    ("wan-22-5b", "Wan5B", None, False, "t2v i2v"),
+    ("hunyuan-video", "HyVid", None, False, "t2v i2v"),
+    ("chroma", "Chroma", "flux1", True, "image"),
+    ("chroma-radiance", "ChrRad", None, True, "image"),
+    ("lightricks-ltx-video", "LTXV", None, True, "t2v i2v"),
+    ("lumina-2", "Lumi2", "flux1", True, "image"),
+    ("qwen-image", "Qwen", "qwenimage", False, "image"),
+    ("hunyuan-image-2_1", "HyImg", None, False, "image"),
+    ("hunyuan-image-2_1-refiner", "HyImg", None, False, "image"),
+    ("hunyuan-video-1_5", "HyVid", None, False, "t2v i2v"),
+    ("flux-2", "Flux2", "flux2", False, "image"),
+    ("flux-2-klein-4b", "Fl2K4", "flux2", False, "image"),
+    ("flux-2-klein-9b", "Fl2K9", "flux2", False, "image"),
+    ("ernie-image", "Ernie", "flux2", False, "image"),
+    ("lightricks-ltx-video-2", "LTXV2", None, True, "t2v i2v av"),
+    ("z-image", "ZImg", "flux1", False, "image"),
+    ("zeta-chroma", "ZChr", None, False, "image"),
+    ("anima", "Anima", "qwenimage", True, "image"),
+    ("hidream-o1", "HiDrO1", None, False, "image"),
+    ("lens", "Lens", "flux2", False, "image"),
+    ("pid", "PiD", None, False, "image"),
+    ("pixeldit", "PixDiT", None, False, "image"),
+    ("seedvr2", "SeedVR2", None, False, "image"),
+    ("ideogram-4", "Ideo4", "flux2", False, "image"),
+    ("krea-2", "Krea2", "qwenimage", True, "image"),
+    ("boogu", "Boogu", "flux1", False, "image"),
+    ("mage-flow", "Mage", "flux2", False, "image"),
+    ("minimax-h3", "MMH3", None, False, "t2v i2v av"),
+    ("ace-step-1_5", "Ace15", None, True, "audio"),
+    ("minimax-music-3", "MMM3", None, True, "audio"),
+    ("auraflow-v1", "Aura", "sdxl", True, "image"),
+    ("hidream-i1", "HiDrm", "flux1", False, "image"),
+    ("omnigen-2", "Omni2", "flux1", True, "image"),
+    ("segmind-stable-diffusion-1b", "SSD1B", "sdxl", True, "image"),
+    ("nvidia-cosmos-1", "Cosmos", None, True, "t2v i2v"),
+    ("nvidia-cosmos-predict2-t2i-2b", "Pred2", None, True, "t2v"),
+    ("nvidia-cosmos-predict2-t2i-14b", "Pred2", None, True, "t2v"),
+    ("alt_diffusion_v1", "AltD", None, True, "image"),
+    ("nvidia-sana-1600", "Sana", None, True, "image"),
+    ("pixart-ms-sigma-xl-2", "Pix", "sdxl", True, "image"),
+    ("ovis", "Ovis", "flux1", False, "image"),
+    ("longcat-image", "LCat", "flux1", False, "image"),
+    ("genmo-mochi-1", "Mochi", None, True, "t2v"),
+    ("kandinsky5-imglite", "Kan5IL", "flux1", False, "image"),
+    ("kandinsky5-vidlite", "Kan5VL", None, False, "t2v i2v"),
+    ("kandinsky5-vidpro", "Kan5VP", None, False, "t2v i2v"),
+)
+
+#: compat class, standard width and height in pixels, class ids
+CLASS_ROWS: Final[tuple[tuple[str, int, int, str], ...]] = (
+    (
+        "stable-diffusion-v1",
+        512,
+        512,
+        "stable-diffusion-v1 stable-diffusion-v1-inpainting stable-diffusion-v1/lora "
+        "stable-diffusion-v1/controlnet stable-diffusion-v1/textual-inversion "
+        "stable-diffusion-v1/vae stable-diffusion-v1/inpaint stable-diffusion-v1/tensorrt",
+    ),
+    (
+        "stable-diffusion-v2",
+        512,
+        512,
+        "stable-diffusion-v2-512 stable-diffusion-v2-inpainting stable-diffusion-v2-depth",
+    ),
+    (
+        "stable-diffusion-v2",
+        768,
+        768,
+        "stable-diffusion-v2-768-v stable-diffusion-v2-unclip "
+        "stable-diffusion-v2-768-v/textual-inversion stable-diffusion-v2-768-v/lora "
+        "stable-diffusion-v2-768-v/tensorrt",
+    ),
+    ("stable-diffusion-v2-turbo", 512, 512, "stable-diffusion-v2-turbo"),
+    (
+        "stable-diffusion-xl-v1",
+        1024,
+        1024,
+        "stable-diffusion-xl-v1-base stable-diffusion-xl-v0_9-base "
+        "stable-diffusion-xl-v1-base/lora stable-diffusion-xl-v1-base/controlnet "
+        "stable-diffusion-xl-v1-base/textual-inversion stable-diffusion-xl-v1-base/vae "
+        "stable-diffusion-xl-v1-edit stable-diffusion-xl-v1-base/control-lora "
+        "stable-diffusion-xl-v0_9-base/tensorrt stable-diffusion-xl-v1-base/tensorrt",
+    ),
+    (
+        "stable-diffusion-xl-v1",
+        512,
+        512,
+        "stable-diffusion-xl-turbo-v1 stable-diffusion-xl-turbo-v1/tensorrt",
+    ),
+    (
+        "stable-diffusion-xl-v1-refiner",
+        1024,
+        1024,
+        "stable-diffusion-xl-v0_9-refiner stable-diffusion-xl-v1-refiner "
+        "stable-diffusion-xl-v1-refiner/tensorrt",
+    ),
+    (
+        "stable-video-diffusion-img2vid-v1",
+        1024,
+        576,
+        "stable-video-diffusion-img2vid-v0_9 stable-video-diffusion-img2vid-v1 "
+        "stable-video-diffusion-img2vid-v1/tensorrt",
+    ),
+    ("genmo-mochi-1", 848, 480, "genmo-mochi-1 genmo-mochi-1/vae"),
+    (
+        "stable-cascade-v1",
+        1024,
+        1024,
+        "stable-cascade-v1-stage-a/vae stable-cascade-v1-stage-b stable-cascade-v1-stage-c "
+        "stable-cascade-v1-stage-c/controlnet",
+    ),
+    (
+        "stable-diffusion-v3-medium",
+        1024,
+        1024,
+        "stable-diffusion-v3-medium stable-diffusion-v3-medium/lora "
+        "stable-diffusion-v3-medium/controlnet stable-diffusion-v3-medium/tensorrt",
+    ),
+    (
+        "stable-diffusion-v3.5-large",
+        1024,
+        1024,
+        "stable-diffusion-v3.5-large stable-diffusion-v3.5-large/lora "
+        "stable-diffusion-v3.5-large/controlnet",
+    ),
+    (
+        "stable-diffusion-v3.5-medium",
+        1024,
+        1024,
+        "stable-diffusion-v3.5-medium stable-diffusion-v3.5-medium/lora "
+        "stable-diffusion-v3.5-medium/controlnet",
+    ),
+    ("stable-diffusion-v3", 1024, 1024, "stable-diffusion-v3/vae"),
+    (
+        "flux-1",
+        1024,
+        1024,
+        "flux.1/vae Flux.1-schnell Flux.1-dev Flux.1-dev/lora Flux.1-dev/depth "
+        "Flux.1-dev/canny Flux.1-dev/inpaint Flux.1-dev/kontext Flux.1-dev/lora-depth "
+        "Flux.1-dev/lora-canny Flux.1-dev/controlnet flux.1-dev/controlnet-alimamainpaint",
+    ),
+    ("flux-2", 1024, 1024, "flux.2-dev flux.2-dev/lora"),
+    ("flux-2-klein-4b", 1024, 1024, "flux.2-klein-4b flux.2-klein-4b/lora"),
+    ("flux-2-klein-9b", 1024, 1024, "flux.2-klein-9b flux.2-klein-9b/lora"),
+    ("lens", 1440, 1440, "lens"),
+    ("ideogram-4", 1024, 1024, "ideogram-4 ideogram-4/lora"),
+    ("krea-2", 1024, 1024, "krea-2 krea-2/lora"),
+    ("wan-21", 640, 640, "wan-2_1-text2video/vae"),
+    (
+        "wan-21-1_3b",
+        640,
+        640,
+        "wan-2_1-text2video-1_3b wan-2_1-image2video-1_3b wan-2_1-text2video-1_3b/lora",
+    ),
+    ("wan-21-1_3b", 960, 960, "wan-2_1-vace-1_3b"),
+    (
+        "wan-21-14b",
+        960,
+        960,
+        "wan-2_1-text2video-14b wan-2_1-text2video-14b/lora wan-2_1-flf2v-14b wan-2_1-vace-14b "
+        "wan-2_2-image2video-14b",
+    ),
+    ("wan-21-14b", 640, 640, "wan-2_1-image2video-14b"),
+    ("wan-22-5b", 960, 960, "wan-2_2-ti2v-5b wan-2_2-ti2v-5b/lora"),
+    (
+        "hunyuan-video",
+        720,
+        720,
+        "hunyuan-video hunyuan-video-skyreels hunyuan-video-skyreels-i2v hunyuan-video-i2v "
+        "hunyuan-video-i2v-v2 hunyuan-video/vae hunyuan-video/lora",
+    ),
+    (
+        "nvidia-cosmos-1",
+        960,
+        960,
+        "nvidia-cosmos-1-7b-text2world nvidia-cosmos-1-14b-text2world "
+        "nvidia-cosmos-1-7b-video2world nvidia-cosmos-1-14b-video2world nvidia-cosmos-1/vae",
+    ),
+    ("nvidia-cosmos-predict2-t2i-2b", 1024, 1024, "nvidia-cosmos-predict2-t2i-2b"),
+    ("nvidia-cosmos-predict2-t2i-14b", 1024, 1024, "nvidia-cosmos-predict2-t2i-14b"),
+    ("z-image", 1024, 1024, "z-image z-image/lora z-image/control-diffpatch"),
+    ("zeta-chroma", 1024, 1024, "zeta-chroma"),
+    (
+        "qwen-image",
+        1328,
+        1328,
+        "qwen-image qwen-image-edit qwen-image-edit-plus qwen-image/controlnet "
+        "qwen-image/control-diffpatch qwen-image/vae qwen-image/lora",
+    ),
+    ("ernie-image", 1024, 1024, "ernie-image ernie-image/lora"),
+    ("mage-flow", 1024, 1024, "mage-flow"),
+    ("kandinsky5-imglite", 1024, 1024, "kandinsky5-image-lite kandinsky5-image-lite/lora"),
+    ("kandinsky5-vidlite", 640, 640, "kandinsky5-video-lite kandinsky5-video-lite/lora"),
+    ("kandinsky5-vidpro", 640, 640, "kandinsky5-video-pro kandinsky5-video-pro/lora"),
+    ("lightricks-ltx-video", 768, 512, "lightricks-ltx-video lightricks-ltx-video/vae"),
+    (
+        "lightricks-ltx-video-2",
+        960,
+        960,
+        "lightricks-ltx-video-2 lightricks-ltx-video-2/lora lightricks-ltx-video-2-3 "
+        "lightricks-ltx-video-2-3/vae lightricks-ltx-video-2-5 lightricks-ltx-video-2-5/vae",
+    ),
+    ("minimax-h3", 960, 960, "minimax-h3 minimax-h3/lora minimax-h3/vae minimax-h3/audio-vae"),
+    ("chroma", 1024, 1024, "chroma chroma/lora"),
+    ("chroma-radiance", 1024, 1024, "chroma-radiance"),
+    ("pid", 1024, 1024, "pid"),
+    ("pixeldit", 1024, 1024, "pixeldit"),
+    ("seedvr2", 1024, 1024, "seedvr2 seedvr2/vae"),
+    ("alt_diffusion_v1", 512, 512, "alt_diffusion_v1_512_placeholder"),
+    ("nvidia-sana-1600", 1024, 1024, "nvidia-sana-1600 nvidia-sana-1600/vae"),
+    ("lumina-2", 1024, 1024, "lumina-2"),
+    ("hidream-i1", 1024, 1024, "hidream-i1 hidream-i1/lora"),
+    ("hidream-i1", 768, 768, "hidream-i1-edit"),
+    ("hidream-o1", 2048, 2048, "hidream-o1 hidream-o1/lora"),
+    ("omnigen-2", 1024, 1024, "omnigen-2"),
+    ("auraflow-v1", 1024, 1024, "auraflow-v1 auraflow-v1/tensorrt"),
+    ("anima", 1024, 1024, "anima anima/lora anima/controlnet"),
+    ("hunyuan-image-2_1", 2048, 2048, "hunyuan-image-2_1 hunyuan-image-2_1/lora hunyuan-image-2_1/vae"),
+    (
+        "hunyuan-image-2_1-refiner",
+        2048,
+        2048,
+        "hunyuan-image-2_1-refiner hunyuan-image-2_1-refiner/lora "
+        "hunyuan-image-2_1-refiner/vae",
+    ),
+    ("hunyuan-video-1_5", 960, 960, "hunyuan-video-1_5 hunyuan-video-1_5/lora hunyuan-video-1_5-sr"),
+    ("ovis", 1024, 1024, "ovis"),
+    ("longcat-image", 1024, 1024, "longcat-image"),
+    ("boogu", 1024, 1024, "boogu"),
+    ("ace-step-1_5", 0, 0, "ace-step-1_5"),
+    ("minimax-music-3", 0, 0, "minimax-music-3"),
+    ("segmind-stable-diffusion-1b", 1024, 1024, "segmind-stable-diffusion-1b"),
+    ("pixart-ms-sigma-xl-2", 1024, 1024, "pixart-ms-sigma-xl-2"),
+    ("pixart-ms-sigma-xl-2", 2048, 2048, "pixart-ms-sigma-xl-2-2k"),
+)
+
+#: What files state as their architecture, in lower case, where it is not a class id.
+REMAPS: Final[dict[str, str]] = {
+    "flux-1-dev": "Flux.1-dev",
+    "flux-1-dev/lora": "Flux.1-dev/lora",
+    "flux-dev/lora": "Flux.1-dev/lora",
+    "flux-1-schnell/lora": "Flux.1-dev/lora",
+    "flux.1-schnell/lora": "Flux.1-dev/lora",
+    "flux.1-depth-dev-lora": "Flux.1-dev/lora-depth",
+    "flux.1-canny-dev-lora": "Flux.1-dev/lora-canny",
+    "flux.1-depth-dev": "Flux.1-dev/depth",
+    "flux.1-canny-dev": "Flux.1-dev/canny",
+    "flux.1-fill-dev": "Flux.1-dev/inpaint",
+    "flux-1-schnell": "Flux.1-schnell",
+    "flux-1-schnell/controlnet": "Flux.1-dev/controlnet",
+    "flux.1-schnell/controlnet": "Flux.1-dev/controlnet",
+    "flux.1-ae": "flux.1/vae",
+    "stable-cascade-v1-stage-a": "stable-cascade-v1-stage-a/vae",
+    "stable-diffusion-3-3-5-large": "stable-diffusion-v3.5-large",
+    "stable-diffusion-3-3-5-large/lora": "stable-diffusion-v3.5-large/lora",
+    "stable-diffusion-v3.5-large-turbo": "stable-diffusion-v3.5-large",
+    "stable-diffusion-3-3-5-medium": "stable-diffusion-v3.5-medium",
+    "stable-diffusion-3-3-5-medium/lora": "stable-diffusion-v3.5-medium/lora",
+    "anima-preview": "anima",
+    "anima-preview/lora": "anima/lora",
+    "anima-preview/control-net-lllite": "anima/controlnet",
+    "hunyuanvideo1.5_480p_t2v": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_480p_i2v": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_720p_t2v": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_720p_i2v": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_480p_t2v_distilled": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_480p_i2v_distilled": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_720p_t2v_distilled": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_720p_i2v_distilled": "hunyuan-video-1_5",
+    "hunyuanvideo1.5_720p_sr_distilled": "hunyuan-video-1_5-sr",
+    "hunyuanvideo1.5_1080p_sr_distilled": "hunyuan-video-1_5-sr",
+    "hidream_o1_image": "hidream-o1",
+    "networks.lora_minimax_h3": "minimax-h3/lora",
+}
+
+#: Names of classes that do not follow from their ids; those with a slash are the parts after it.
+NAMES: Final[dict[str, str]] = {
+    "stable-diffusion-v1": "Stable Diffusion v1",
+    "stable-diffusion-v1-inpainting": "Stable Diffusion v1 Inpainting",
+    "stable-diffusion-v2-512": "Stable Diffusion v2 512",
+    "stable-diffusion-v2-768-v": "Stable Diffusion v2 768-v",
+    "stable-diffusion-xl-v1-base": "Stable Diffusion XL 1.0 Base",
+    "stable-diffusion-xl-v0_9-base": "Stable Diffusion XL 0.9 Base",
+    "stable-diffusion-xl-v1-refiner": "Stable Diffusion XL 1.0 Refiner",
+    "stable-diffusion-xl-v0_9-refiner": "Stable Diffusion XL 0.9 Refiner",
+    "stable-diffusion-xl-turbo-v1": "Stable Diffusion XL Turbo",
+    "stable-diffusion-xl-v1-edit": "Stable Diffusion XL Edit",
+    "/lora": "LoRA",
+    "/vae": "VAE",
+    "/audio-vae": "Audio VAE",
+    "/controlnet": "ControlNet",
+    "/control-lora": "Control-LoRA",
+    "/tensorrt": "TensorRT",
+}
