@@ -1,0 +1,34 @@
+"""Samplers, sigma schedules and step-level continuous batching, over NumPy arrays and torch tensors alike."""
+
+from swarmkernel_diffusion.arrays import NUMPY, Array, Arrays
+from swarmkernel_diffusion.engine import Engine, Failed, Finished, Progress, StepReport
+from swarmkernel_diffusion.errors import DiffusionError
+from swarmkernel_diffusion.forward import Predict
+from swarmkernel_diffusion.noise import noise, slerp
+from swarmkernel_diffusion.plan import PREDICTIONS, Plan, make_plan, start_step
+from swarmkernel_diffusion.sample import Sample
+from swarmkernel_diffusion.samplers import SAMPLERS
+from swarmkernel_diffusion.schedules import SCHEDULES, NoiseSchedule
+
+__all__ = [
+    "NUMPY",
+    "PREDICTIONS",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Array",
+    "Arrays",
+    "DiffusionError",
+    "Engine",
+    "Failed",
+    "Finished",
+    "NoiseSchedule",
+    "Plan",
+    "Predict",
+    "Progress",
+    "Sample",
+    "StepReport",
+    "make_plan",
+    "noise",
+    "slerp",
+    "start_step",
+]
