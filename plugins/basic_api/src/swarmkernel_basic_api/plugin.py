@@ -1,0 +1,80 @@
+"""What this package adds to the kernel."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pluggy
+from starlette.routing import BaseRoute
+
+from swarmkernel import (
+    Accounts,
+    Permission,
+    Route,
+    ServerSettings,
+    Services,
+    Store,
+    UserData,
+    hookimpl,
+)
+from swarmkernel_basic_api import hookspecs
+from swarmkernel_basic_api.api_keys import ApiKeys
+from swarmkernel_basic_api.config import BasicSettings
+from swarmkernel_basic_api.permissions import UNROUTED
+from swarmkernel_basic_api.routes import ROUTES
+from swarmkernel_basic_api.users import Users
+from swarmkernel_basic_api.views import mounts
+
+
+@hookimpl
+def swarm_addhooks(pluginmanager: pluggy.PluginManager) -> None:
+    """Add the hooks about status, new sessions and interrupts."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+@hookimpl
+def swarm_settings() -> type:
+    """Declare the table ``[basic_api]``."""
+    return BasicSettings
+
+
+@hookimpl
+def swarm_routes() -> Iterable[Route]:
+    """Declare the routes about sessions, users, presets and status."""
+    return ROUTES
+
+
+@hookimpl
+def swarm_permissions() -> Iterable[Permission]:
+    """Declare the permissions that only front ends ask for."""
+    return UNROUTED
+
+
+@hookimpl
+def swarm_mounts(services: Services) -> Iterable[BaseRoute]:
+    """Serve the pictures of presets."""
+    return mounts(services)
+
+
+@hookimpl
+def swarm_vote(services: Services) -> bool | None:
+    """Allow everything while there are no accounts; where there are, they decide."""
+    return None if services.find(Accounts) else True  # type: ignore[type-abstract]
+
+
+@hookimpl
+def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
+    """Offer what users have chosen."""
+    return _users(services)
+
+
+@asynccontextmanager
+async def _users(services: Services) -> AsyncIterator[None]:
+    store = services.get(Store)  # type: ignore[type-abstract]
+    users = await asyncio.to_thread(
+        Users.of, store, services.get(ServerSettings).data_dir, services.get(BasicSettings)
+    )
+    services.add(Users, users)
+    services.add(UserData, users)  # type: ignore[type-abstract]
+    services.add(ApiKeys, ApiKeys.of(store))
+    yield

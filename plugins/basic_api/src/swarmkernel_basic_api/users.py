@@ -1,0 +1,108 @@
+"""What a user has chosen: the effective settings, and the service that other plugins read them from."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from swarmkernel import Store
+from swarmkernel_basic_api.completions import Style, WordLists, found_files
+from swarmkernel_basic_api.config import BasicSettings
+from swarmkernel_basic_api.languages import Languages
+from swarmkernel_basic_api.presets import Presets
+from swarmkernel_basic_api.settings import Choices, SettingError, describe
+from swarmkernel_basic_api.themes import THEMES
+from swarmkernel_basic_api.user_settings import ALIASES, DEFAULTS, SETTINGS, TREE
+from swarmkernel_basic_api.values import UserValues
+
+SOUNDS = (".wav", ".wave", ".mp3", ".aac", ".ogg", ".flac")
+
+
+class BadSettingError(Exception):
+    """A value among several does not fit its setting; nothing was changed. The text names the setting."""
+
+
+@attrs.frozen
+class Users:
+    """
+    The users' own choices; the service `UserData`.
+
+    *defaults* are the operator's values of settings. *sounds* is the folder of sounds.
+    """
+
+    values: UserValues
+    presets: Presets
+    languages: Languages
+    words: WordLists
+    sounds: Path
+    defaults: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, store: Store, data_dir: Path, limits: BasicSettings) -> "Users":
+        """Keep choices in *store*, and find languages, word lists and sounds under *data_dir*. Blocks."""
+        return cls(
+            UserValues.of(store, limits.max_value_bytes),
+            Presets.of(store, limits.max_presets),
+            Languages.load(data_dir / "languages"),
+            WordLists(data_dir / "Autocompletions", limits.max_word_list_bytes),
+            data_dir / "Audio",
+            limits.default_user,
+        )
+
+    async def settings(self, user_id: str) -> Mapping[str, Any]:
+        """Effective settings by id: built-in, then the operator's, then the user's own."""
+        return {**DEFAULTS, **self.defaults, **(await self.values.get(user_id, "settings") or {})}
+
+    async def preset(self, user_id: str, title: str) -> Mapping[str, str] | None:
+        """Parameter values of the preset with that *title* in any letter case, or None."""
+        found = await self.presets.find(user_id, title)
+        return found.param_map if found else None
+
+    async def param_edits(self, user_id: str) -> Any | None:
+        """The user's changes to how parameters are shown, as the client stored them, or None."""
+        return await self.values.get(user_id, "param_edits")
+
+    async def describe_settings(self, user_id: str) -> dict[str, object]:
+        """Describe the settings with the user's values as `GetUserSettings.settings` does."""
+        return describe(TREE, await self.settings(user_id), await asyncio.to_thread(self._choices))
+
+    async def change_settings(self, user_id: str, wanted: Mapping[str, Any]) -> list[str]:
+        """
+        Set what *wanted* names, all or nothing, and tell which keys were left out.
+
+        Left out are unknown and restricted settings, groups, and null for a text.
+        Raises `BadSettingError` for a value that does not fit.
+        """
+        known = await asyncio.to_thread(self._choices)
+        changes, skipped = {}, []
+        for key, value in wanted.items():
+            setting_id = ALIASES.get(key.lower(), key.lower())
+            setting = SETTINGS.get(setting_id)
+            is_textual = setting is not None and setting.type in {"text", "dropdown"}
+            if setting is None or setting.restricted or (value is None and is_textual):
+                skipped.append(key)
+                continue
+            try:
+                changes[setting_id] = setting.read(value, known)
+            except SettingError as exc:
+                raise BadSettingError(f"{key}: {exc}. Nothing was changed.") from None
+        if changes:
+            await self.values.update(user_id, "settings", lambda old: {**old, **changes})
+        return skipped
+
+    async def completions(self, user_id: str) -> list[str] | None:
+        """The words that the user's prompts are completed from, or None."""
+        settings = await self.settings(user_id)
+        return await asyncio.to_thread(self.words.lines, settings["autocomplete.source"], Style.of(settings))
+
+    def _choices(self) -> Choices:
+        """List what dropdowns offer. Blocks."""
+        sounds = sorted(found_files(self.sounds, SOUNDS))
+        return {
+            "themes": tuple((theme.id, theme.name) for theme in THEMES),
+            "languages": tuple((language.code, language.local_name) for language in self.languages),
+            "sounds": tuple((name, name or "None") for name in ("", *sounds)),
+            "word_lists": tuple((name, name or "None") for name in ("", *self.words.names())),
+        }
