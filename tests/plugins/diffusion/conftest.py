@@ -3,6 +3,7 @@
 import attrs
 import numpy as np
 import pytest
+
 from swarmkernel_diffusion import NUMPY, Arrays, Engine, NoiseSchedule
 
 

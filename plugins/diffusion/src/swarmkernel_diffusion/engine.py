@@ -71,8 +71,8 @@ class Engine:
 
     A sample may be admitted or removed between any two steps. Each `step` is one forward pass: the sample that has
     waited longest goes, together with those of its group that waited next longest, up to `max_batch` samples.
-    So the calls of any two samples that run side by side differ by one at most, whatever their groups, and a
-    newcomer or an interrupt waits for one forward pass, not for a round of all groups.
+    So every sample moves at least once in any `sum(ceil(samples of a group / max_batch))` forwards, the fewest that
+    serve all, no forward runs emptier than its group allows, and a newcomer or an interrupt waits for one forward only.
 
     What a sample yields depends on nothing but itself, up to the floating-point noise of a batch size: matrix kernels
     may add up in another order for another number of rows. `buckets` takes that away too: batches are padded to
