@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import attrs
 import numpy as np
@@ -259,6 +260,7 @@ def test_plan_of_the_callers_own(engine):
         ({"start_step": 1}, "needs an initial latent"),
         ({"uncond": None}, "needs an unconditional conditioning"),
         ({"shape": (2, 0)}, "latent size must be at least 1"),
+        ({"init": np.zeros(SHAPE, np.float64)}, "initial latent must be float32, not float64"),
         ({"init": np.zeros((1, 4, 4), np.float32)}, r"has shape \(1, 4, 4\), not \(2, 4, 4\)"),
     ],
 )
@@ -327,3 +329,11 @@ def test_import_needs_numpy_and_attrs_only():
     code = "import sys, swarmkernel_diffusion; print({'torch', 'diffusers', 'scipy', 'onnxruntime'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     assert "set()" == out.strip()
+
+
+def test_readme_example_runs(capsys):
+    """The README's example runs as it stands and finishes both of its pictures."""
+    readme = Path(__file__).parents[3] / "plugins" / "diffusion" / "README.md"
+    example = readme.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(example, str(readme), "exec"), {})
+    assert {"a", "b"} == {line.split()[0] for line in capsys.readouterr().out.splitlines()}

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmkernel_diffusion.arrays import Array, Arrays
+from swarmkernel_diffusion.errors import DiffusionError
 from swarmkernel_diffusion.forward import Forward
 from swarmkernel_diffusion.noise import initial_noise, noise
 from swarmkernel_diffusion.plan import COLUMNS, Plan
@@ -47,6 +48,8 @@ class Row:
         fresh = arrays.asarray(initial_noise(*seeds)[None])
         if sample.init is None:
             return fresh * (sigma**2 + 1) ** 0.5
+        if sample.init.dtype != fresh.dtype:
+            raise DiffusionError(f"the initial latent must be {fresh.dtype}, not {sample.init.dtype}")
         return sample.init.reshape(1, *sample.shape) + fresh * sigma
 
     def fresh_noise(self) -> NDArray[np.float32]:

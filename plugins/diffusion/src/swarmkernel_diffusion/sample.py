@@ -19,7 +19,7 @@ class Sample:
 
     id: Hashable
     """The caller's name for it, unique among the active ones."""
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] = attrs.field(converter=tuple)
     """The latent's shape without the batch axis, such as (4, 64, 64)."""
     cond: Any
     """The conditioning, handed to `predict` as it is."""
@@ -62,9 +62,7 @@ class Sample:
     def _check_shape(self) -> None:
         for size in self.shape:
             check_whole("latent size", size, 1)
-        if self.init is not None and tuple(self.init.shape) != tuple(self.shape):
-            raise DiffusionError(
-                f"the initial latent has shape {tuple(self.init.shape)}, not {tuple(self.shape)}"
-            )
+        if self.init is not None and tuple(self.init.shape) != self.shape:
+            raise DiffusionError(f"the initial latent has shape {tuple(self.init.shape)}, not {self.shape}")
         if self.init is None and self.start_step > 0:
             raise DiffusionError("a start step above 0 needs an initial latent")
