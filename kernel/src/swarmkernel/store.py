@@ -107,6 +107,11 @@ class RowStore(ABC, Generic[Handle]):
         held = self._open.get()
         return held.handle if held is not None and held.task is asyncio.current_task() else None
 
+    @staticmethod
+    def first_version() -> int:
+        """Where a new row's versions start: by chance, so that who still holds an erased row's never matches."""
+        return secrets.randbelow(2**52) + 1
+
     @asynccontextmanager
     async def _taking_turns(self) -> AsyncIterator[None]:
         try:
@@ -220,16 +225,6 @@ def storable(key: str) -> bool:
         return False
 
 
-def changed_meanwhile(collection: str, key: str) -> ConflictError:
-    """The error of a writer that came too late."""
-    return ConflictError(f"{collection}/{key} was changed by another writer")
-
-
-def first_version() -> int:
-    """Where a new row's versions start: by chance, so that who still holds an erased row's never matches."""
-    return secrets.randbelow(2**52) + 1
-
-
 Draft = dict[tuple[str, str], Row | None]
 """Rows written by a transaction, None for erased ones."""
 
@@ -273,7 +268,7 @@ class MemoryStore(RowStore[Draft]):
     async def write_row(self, collection: str, key: str, text: str, version: int | None) -> int:
         """Write and give the new version; ConflictError unless `version` is None or the row's (0: no row)."""
         async with self._expecting(collection, key, version) as (draft, old):
-            row = Row(first_version() if old is None else old.version + 1, text)
+            row = Row(self.first_version() if old is None else old.version + 1, text)
             draft[collection, key] = row
         return row.version
 
@@ -299,5 +294,5 @@ class MemoryStore(RowStore[Draft]):
         async with self.writing() as draft:
             old = await self.read_row(collection, key)
             if version not in (None, 0 if old is None else old.version):
-                raise changed_meanwhile(collection, key)
+                raise ConflictError(f"{collection}/{key} was changed by another writer")
             yield draft, old

@@ -1,0 +1,57 @@
+# Every target sets up what it needs: Python 3.11 or later, pip and make are enough.
+PYTHON ?= python3
+PORT ?= 7801
+DATA_DIR ?= data
+VENV := .venv
+BIN := $(VENV)/bin
+
+RUN_PARTS := kernel $(addprefix plugins/,store_sql basic_api backend_api models_api t2i_api diffusion backends_torch starter_model)
+PROJECTS := $(wildcard kernel/pyproject.toml plugins/*/pyproject.toml)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test soak lint types format bench docs starter-model clean
+
+run: $(VENV)/.run
+	@exec $(BIN)/swarmkernel serve --port $(PORT) --data-dir $(DATA_DIR)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 -m "not soak"
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy $(wildcard kernel/src plugins/*/src)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/.dev
+	$(BIN)/swarmkernel routes --format markdown > docs/routes.md
+
+starter-model: $(VENV)/.dev
+	cd plugins/starter_model && ../../$(BIN)/python -m training
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "SwarmKernel needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(VENV)/bin/python $(PROJECTS) constraints.txt
+	@echo "installing (the first time takes a few minutes)"
+	$(INSTALL) $(addprefix -e ./,$(RUN_PARTS))
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist

@@ -1,0 +1,5 @@
+"""``python -m swarmkernel``."""
+
+from swarmkernel.cli import main
+
+main()

@@ -1,0 +1,165 @@
+"""The command ``swarmkernel``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from swarmkernel.errors import StartupError
+from swarmkernel.kernel import VERSION, Kernel
+from swarmkernel.settings import FILE_NAME, ServerSettings, SettingsSource
+
+log = logging.getLogger(__name__)
+
+
+def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that every command takes to find its settings."""
+    for option in (
+        click.option(
+            "--config", type=click.Path(path_type=Path), help=f"Settings file [DATA_DIR/{FILE_NAME}]."
+        ),
+        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for everything kept."),
+        click.option("--strict", is_flag=True, default=None, help="Let any failing plugin stop the server."),
+        click.option("--disable", multiple=True, metavar="PLUGIN", help="Do not import this plugin."),
+        click.option("--require", multiple=True, metavar="PLUGIN", help="Do not start without this plugin."),
+    ):
+        command = option(command)
+    return command
+
+
+def source(config: Path | None, data_dir: Path | None, **options: Any) -> SettingsSource:
+    """Where the settings of this command line come from."""
+    server = {k: options[k] for k in ("host", "port", "allow_open_network") if options.get(k) is not None}
+    plugins: dict[str, object] = {}
+    for option, key in (("require", "required"), ("disable", "disabled")):
+        if options.get(option):
+            plugins[key] = list(options[option])
+    if options.get("strict"):
+        plugins["strict"] = True
+    if data_dir is not None:
+        server["data_dir"] = str(data_dir)
+    environ = {k: v for k, v in os.environ.items() if k.startswith("SWARMKERNEL_")}
+    overrides = {"server": server, "plugins": plugins}
+    if config is not None and not config.exists():
+        raise StartupError(f"{config}: no such settings file")
+    folder = SettingsSource(config, environ, overrides).load("server", ServerSettings).data_dir
+    return SettingsSource(config or folder / FILE_NAME, environ, overrides)
+
+
+def _boot(**options: Any) -> Kernel:
+    settings = source(options.pop("config"), options.pop("data_dir"), **options)
+    return Kernel.boot(settings)
+
+
+class Group(click.Group):
+    """Knows the kernel's commands, and those of plugins once they are looked for; startup errors end with 1."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """A command of the kernel, or else of a plugin."""
+        return super().get_command(ctx, cmd_name) or self._from_plugins().get(cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, for the help."""
+        return sorted({*super().list_commands(ctx), *self._from_plugins()})
+
+    def _from_plugins(self) -> dict[str, click.Command]:
+        kernel = _boot(config=None, data_dir=None)
+        return kernel.plugins.collect("swarm_commands", key=lambda c: c.name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; say what was wrong in one line instead of a traceback."""
+        from swarmkernel.serve import PORT_IN_USE, PortInUseError  # noqa: PLC0415
+
+        try:
+            return super().invoke(ctx)
+        except StartupError as exc:
+            click.echo(f"swarmkernel: {exc}", err=True)
+            sys.exit(PORT_IN_USE if isinstance(exc, PortInUseError) else 1)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION)
+def main() -> None:
+    """A small plugin server that speaks the SwarmUI network API."""
+
+
+@main.command()
+@settings_options
+@click.option("--host", help="Address to listen on [127.0.0.1].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on [7801]; 0 for a free one.")
+@click.option("--allow-open-network", is_flag=True, default=None, help="Serve a network without accounts.")
+def serve(**options: Any) -> None:
+    """Run the server until SIGTERM or Ctrl-C."""
+    from swarmkernel.serve import run  # noqa: PLC0415  # other commands need no server
+
+    kernel = _boot(**options)
+    logging.basicConfig(
+        level=kernel.server.log_level.upper(),
+        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for plugin in kernel.plugins.failed():
+        log.error("plugin %s is set aside: %r", plugin, plugin.error)
+    sys.exit(run(kernel))
+
+
+@main.command()
+@settings_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plugins(*, as_json: bool, **options: Any) -> None:
+    """List the installed plugins, and why those that failed did."""
+    logging.disable()
+    kernel = _boot(**options)
+    found = [
+        {"name": p.name, "origin": p.origin, "error": repr(p.error) if p.error else None}
+        for p in kernel.plugins
+    ]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for row in found:
+        click.echo(f"{row['name']}\t{row['origin']}\t{row['error'] or 'ok'}")
+
+
+@main.command()
+@settings_options
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json", "markdown", "openapi"]), default="table"
+)
+def routes(*, form: str, **options: Any) -> None:
+    """List the API routes: as a table, JSON, a Markdown reference, or an OpenAPI document."""
+    from swarmkernel import reference  # noqa: PLC0415
+
+    kernel = _boot(**options)
+    if form == "markdown":
+        click.echo(reference.markdown(kernel))
+    elif form == "openapi":
+        click.echo(json.dumps(reference.openapi(kernel), indent=2))
+    elif form == "json":
+        click.echo(json.dumps([attrs.asdict(r) for r in reference.rows(kernel)], indent=2))
+    else:
+        for row in reference.rows(kernel):
+            click.echo(f"{row.name}\t{row.transport}\t{row.permission}\t{row.plugin}\t{row.parameters}")
+
+
+@main.command()
+@settings_options
+def check(**options: Any) -> None:
+    """Read the settings and load the plugins as `serve` would, and say what is wrong; exit 1 if anything is."""
+    kernel = _boot(**options)
+    unknown = kernel.settings.tables() - {"server", "plugins"} - {p.name for p in kernel.plugins}
+    for table in sorted(unknown):
+        click.echo(f"{kernel.settings.file}: [{table}]: no installed plugin has this name", err=True)
+    for plugin in kernel.plugins.failed():
+        click.echo(f"{plugin}: {plugin.error!r}", err=True)
+    if unknown or kernel.plugins.failed():
+        sys.exit(1)
+    click.echo(f"{len(list(kernel.plugins))} plugins and {len(kernel.routes)} routes are fine")

@@ -1,0 +1,156 @@
+"""What every request and upgrade must pass before it reaches a route: Host, Origin, headers, shared secret."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from swarmkernel.errors import BadRequestError, ForbiddenError, KernelError
+from swarmkernel.settings import ServerSettings
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
+FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+MAX_HEADERS = 100
+_HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
+
+
+class UnauthorizedError(KernelError):
+    """The shared secret is missing or wrong."""
+
+    status = 401
+    error_id = "unauthorized"
+
+
+def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
+    """Request headers with lower-case names; of repeated ones, values joined by a comma."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found
+
+
+def split_host(value: str) -> tuple[str, str] | None:
+    """A Host header's name (lower-case, no brackets, no trailing dot) and port (may be empty); None if malformed."""
+    match = _HOST.fullmatch(value)
+    if match is None:
+        return None
+    return match["name"].strip("[]").rstrip(".").lower(), match["port"] or ""
+
+
+def is_loopback(address: str) -> bool:
+    """Whether *address*, an IP or a name to bind to, is this machine only."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address.lower() == "localhost"
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
+
+
+@attrs.frozen
+class Guard:
+    """
+    The checks in front of every route, API or not.
+
+    The Host allow-list is what stops DNS rebinding; the Origin check stops other sites' pages from calling us.
+    """
+
+    settings: ServerSettings
+
+    def check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Raise ForbiddenError, BadRequestError or UnauthorizedError for a request that must not pass."""
+        self._size(scope)
+        if scope["type"] == "http" and scope["method"] not in METHODS:
+            raise BadRequestError(f"The method {scope['method'][:20]} is not supported.")
+        host = self._host(headers)
+        self._origin(scope, headers, host)
+        self._secret(scope, headers)
+
+    def _size(self, scope: Mapping[str, Any]) -> None:
+        total = sum(len(n) + len(v) for n, v in scope["headers"])
+        if total > self.settings.max_header_kb * 1024 or len(scope["headers"]) > MAX_HEADERS:
+            raise BadRequestError(
+                f"The headers are too large: at most {self.settings.max_header_kb} KiB in {MAX_HEADERS} lines."
+            )
+
+    def _host(self, headers: Mapping[str, str]) -> tuple[str, str]:
+        host = split_host(headers.get("host", ""))
+        if host is None or host[0] not in self._names():
+            raise ForbiddenError(
+                "This server is not known by the name in the Host header; "
+                "add it to hosts in the [server] table of the settings file."
+            )
+        return host
+
+    def _names(self) -> frozenset[str]:
+        own = {h.lower().rstrip(".") for h in self.settings.hosts}
+        return LOOPBACK_NAMES | own | {self.settings.host.lower()}
+
+    def _origin(self, scope: Mapping[str, Any], headers: Mapping[str, str], host: tuple[str, str]) -> None:
+        upgrade = scope["type"] == "websocket"
+        if not upgrade and scope["method"] in SAFE_METHODS:
+            return
+        origin = headers.get("origin")
+        if origin is None:
+            if headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+                raise ForbiddenError("Requests from other sites are refused.")
+            return
+        if self.settings.allow_origin in {"*", origin} or self._is_ours(scope, headers, origin, host):
+            return
+        raise ForbiddenError(
+            "The Origin header names another site; set allow_origin in the [server] table to let it in."
+        )
+
+    def _is_ours(
+        self, scope: Mapping[str, Any], headers: Mapping[str, str], origin: str, host: tuple[str, str]
+    ) -> bool:
+        try:
+            parts = urlsplit(origin)
+            theirs = split_host(parts.netloc)
+        except ValueError:
+            return False
+        scheme = self.scheme(scope, headers)
+        if theirs is None or parts.scheme.lower() != scheme:
+            return False
+        default = "443" if scheme == "https" else "80"
+        return (theirs[0], theirs[1] or default) == (host[0], host[1] or default)
+
+    def scheme(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+        """``http`` or ``https``, as the client sees it; a proxy's word counts only if it is trusted."""
+        if self._trusted(scope) and "x-forwarded-proto" in headers:
+            return headers["x-forwarded-proto"].split(",")[0].strip().lower()
+        return "https" if scope["scheme"] in {"https", "wss"} else "http"
+
+    def _trusted(self, scope: Mapping[str, Any]) -> bool:
+        return peer(scope) in self.settings.trusted_proxies
+
+    def _secret(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        wanted = self.settings.authorization
+        if not wanted or (is_loopback(peer(scope)) and not any(h in headers for h in FORWARDING)):
+            return
+        given = headers.get("authorization", "")
+        if not hmac.compare_digest(given.encode(), wanted.encode()):
+            raise UnauthorizedError("The Authorization header is missing or wrong.")
+
+    def address(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+        """Source-address text: the peer, and what a trusted proxy says it forwards for."""
+        found = peer(scope)
+        if self._trusted(scope) and "x-forwarded-for" in headers:
+            via = re.sub(r"[^\w .:,;*@#%\[\]-]", "", headers["x-forwarded-for"], flags=re.ASCII)
+            found = f"{found} (via {via[:200]})"
+        return found
+
+
+def peer(scope: Mapping[str, Any]) -> str:
+    """The IP address at the other end of the connection."""
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"

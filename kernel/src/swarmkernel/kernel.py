@@ -1,0 +1,247 @@
+"""The kernel: what the plugins declared, and the checks between them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+import attrs
+from starlette.routing import BaseRoute
+
+from swarmkernel.errors import (
+    KernelError,
+    PermissionDeniedError,
+    StartupError,
+    StoreError,
+    UnknownRouteError,
+)
+from swarmkernel.guard import is_loopback
+from swarmkernel.permissions import Permission, granted
+from swarmkernel.plugins import Plugin, Plugins
+from swarmkernel.routes import Route
+from swarmkernel.services import Services
+from swarmkernel.sessions import Session, Sessions
+from swarmkernel.settings import PluginSettings, ServerSettings, SettingsSource
+from swarmkernel.store import MemoryStore, Store
+from swarmkernel.users import Accounts
+from swarmkernel.wire import Parameter, signature
+
+log = logging.getLogger(__name__)
+
+VERSION = version("swarmkernel")
+#: Differs between processes: a server that is chained to itself recognises the loop by it.
+SERVER_ID = str(uuid.uuid4())
+PURGE_SECONDS = 3600
+
+
+@attrs.frozen
+class Bound:
+    """A route, who declared it, and what it takes."""
+
+    plugin: Plugin
+    route: Route
+    parameters: tuple[Parameter, ...]
+
+
+@attrs.define
+class Permissions:
+    """Every declared permission by id, and the votes on them."""
+
+    plugins: Plugins
+    services: Services
+    by_id: dict[str, Permission] = attrs.field(factory=dict, init=False)
+
+    def allowed(self, session: Session, permission: Permission) -> bool:
+        """Whether the votes let *session* do what *permission* names; a plugin that raises refuses."""
+        votes: list[bool | None] = []
+        for plugin, vote in self.plugins.implementations("swarm_vote"):
+            try:
+                votes.append(vote(services=self.services, session=session, permission=permission))
+            except Exception:
+                log.exception("%s failed to vote on %s", plugin, permission.id)
+                votes.append(False)
+        return granted(votes)
+
+    def held_by(self, session: Session) -> list[str]:
+        """The ids of all permissions that *session* has, sorted."""
+        return sorted(p.id for p in self.by_id.values() if self.allowed(session, p))
+
+
+@attrs.define
+class Kernel:
+    """Plugins, settings and services, put together; `life` runs them."""
+
+    plugins: Plugins
+    settings: SettingsSource
+    server: ServerSettings
+    services: Services = attrs.field(factory=Services, init=False)
+    permissions: Permissions = attrs.field(init=False)
+    mounts: list[BaseRoute] = attrs.field(factory=list, init=False)
+    stopping: bool = attrs.field(default=False, init=False)
+    _routes: dict[str, Bound] = attrs.field(factory=dict, init=False)
+    _owners: dict[str, Plugin] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.permissions = Permissions(self.plugins, self.services)
+        self.services.add(Plugins, self.plugins)
+        self.services.add(ServerSettings, self.server)
+        self.services.add(Permissions, self.permissions)
+
+    @classmethod
+    def boot(cls, settings: SettingsSource) -> Kernel:
+        """Find the plugins and take in all that they declare, each plugin wholly or not at all."""
+        server = settings.load("server", ServerSettings)
+        chosen = settings.load("plugins", PluginSettings)
+        plugins = Plugins(chosen.required, chosen.disabled, chosen.strict)
+        plugins.discover()
+        kernel = cls(plugins, settings, server)
+        for plugin in plugins.working():
+            kernel.take(plugin)
+        return kernel
+
+    def take(self, plugin: Plugin) -> None:
+        """Take in what one plugin declares; a plugin that cannot say it is set aside."""
+        try:
+            routes, permissions = self._ask(plugin)
+        except StartupError:
+            raise
+        except Exception as exc:  # noqa: BLE001
+            self.plugins.fail(plugin, exc)
+            return
+        for bound in routes:
+            self._own_route(bound)
+        for permission in permissions:
+            self._own_permission(plugin, permission)
+
+    def _ask(self, plugin: Plugin) -> tuple[list[Bound], list[Permission]]:
+        def declared(hook: str) -> list[Any]:
+            return [x for xs in self.plugins.call(plugin, hook) for x in xs]
+
+        routes = [Bound(plugin, r, signature(r.handler)) for r in declared("swarm_routes")]
+        permissions = [b.route.permission for b in routes if isinstance(b.route.permission, Permission)]
+        permissions += declared("swarm_permissions")
+        for kind in self.plugins.call(plugin, "swarm_settings"):
+            if kind is not None:
+                self.services.add(kind, self.settings.load(plugin.name, kind))
+        return routes, permissions
+
+    def _own_route(self, bound: Bound) -> None:
+        for name in (bound.route.name, *bound.route.aliases):
+            other = self._routes.setdefault(name.lower(), bound)
+            if other is not bound:
+                raise StartupError(f"{bound.plugin} and {other.plugin} both declare the route {name}")
+
+    def _own_permission(self, plugin: Plugin, permission: Permission) -> None:
+        known = self.permissions.by_id.setdefault(permission.id, permission)
+        owner = self._owners.setdefault(permission.id, plugin)
+        if known != permission:
+            raise StartupError(f"{plugin} and {owner} differ on the permission {permission.id}")
+
+    @property
+    def routes(self) -> list[Bound]:
+        """Every route once, by name."""
+        unique = {id(b): b for b in self._routes.values()}
+        return sorted(unique.values(), key=lambda b: b.route.name.lower())
+
+    def route(self, name: str) -> Route | None:
+        """What is declared under *name*, in any letter case, whether its plugin works or not."""
+        bound = self._routes.get(name.lower())
+        return bound.route if bound else None
+
+    def find(self, name: str) -> Bound:
+        """The route of that *name*, in any letter case; UnknownRouteError otherwise."""
+        bound = self._routes.get(name.lower())
+        if bound is None:
+            failed = ", ".join(p.name for p in self.plugins.failed())
+            hint = f" These plugins are installed but failed: {failed}." if failed else ""
+            raise UnknownRouteError(f"Unknown API route {name[:100]!r}.{hint}")
+        if bound.plugin.error is not None:
+            raise KernelError(
+                f"The plugin {bound.plugin.name} of this route failed; see `swarmkernel plugins`."
+            )
+        return bound
+
+    def require(self, session: Session, permission: Permission) -> None:
+        """Raise PermissionDeniedError unless the votes allow it."""
+        if not self.permissions.allowed(session, permission):
+            log.info("user %s lacks the permission %s", session.user_id, permission.id)
+            raise PermissionDeniedError("You lack permission for this route.")
+
+    @asynccontextmanager
+    async def life(self) -> AsyncIterator[None]:
+        """Open the store, enter each plugin's lifespan, take in the mounts; leave all in reverse."""
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack)
+            self.services.add(Store, store)  # type: ignore[type-abstract]
+            self.services.add(Sessions, Sessions.of(store, self.server.sessions_per_user))
+            for plugin in self.plugins.working():
+                await self._enter(plugin, stack)
+            self.plugins.check()
+            self._check_exposure()
+            purging = asyncio.create_task(self._purge_sessions())
+            try:
+                yield
+            finally:
+                purging.cancel()
+
+    def _check_exposure(self) -> None:
+        """Refuse to serve a network while everybody is the owner, unless told so in as many words."""
+        open_to_all = not is_loopback(self.server.host) and self.services.find(Accounts) is None  # type: ignore[type-abstract]
+        if open_to_all and not self.server.allow_open_network:
+            raise StartupError(
+                f"binding to {self.server.host} without accounts would make everyone who can reach it the owner; "
+                "install and require accounts, or say --allow-open-network"
+            )
+
+    async def _purge_sessions(self) -> None:
+        while True:
+            try:
+                await self.services.get(Sessions).purge()
+            except StoreError:
+                log.exception("could not purge old sessions")
+            await asyncio.sleep(PURGE_SECONDS)
+
+    async def _open_store(self, stack: AsyncExitStack) -> Store:
+        offered = [
+            (plugin, found)
+            for plugin in self.plugins.working()
+            for found in self.plugins.call(plugin, "swarm_store", services=self.services)
+        ]
+        if len(offered) > 1:
+            raise StartupError(f"{offered[0][0]} and {offered[1][0]} both offer a store; disable one")
+        if not offered:
+            log.warning("no plugin offers a store: nothing will be kept when this server stops")
+            return MemoryStore()
+        store: Store = await stack.enter_async_context(offered[0][1])
+        return store
+
+    async def _enter(self, plugin: Plugin, stack: AsyncExitStack) -> None:
+        before = self.services.snapshot()
+        try:
+            for life in self.plugins.call(plugin, "swarm_lifespan", services=self.services):
+                await stack.enter_async_context(_logged(plugin, life))
+            for mounts in self.plugins.call(plugin, "swarm_mounts", services=self.services):
+                self.mounts += mounts
+        except StartupError:
+            raise
+        except Exception as exc:  # noqa: BLE001
+            self.services.restore(before)
+            self.plugins.fail(plugin, exc)
+
+
+@asynccontextmanager
+async def _logged(plugin: Plugin, life: Any) -> AsyncIterator[None]:
+    """Enter *life*; a failure while leaving it is logged, so that the others are still left in order."""
+    await life.__aenter__()
+    try:
+        yield
+    finally:
+        try:
+            await life.__aexit__(None, None, None)
+        except Exception:
+            log.exception("%s failed while stopping", plugin)

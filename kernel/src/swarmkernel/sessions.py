@@ -1,0 +1,139 @@
+"""Sessions: who is calling, kept in the store so that they outlive a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+
+import attrs
+
+from swarmkernel.errors import ConflictError
+from swarmkernel.store import Collection, Store
+
+#: Sessions end after 31 days without use, as clients of this API expect.
+IDLE_SECONDS = 31 * 24 * 3600
+#: The stored time of last use may lag behind by this much, so that a busy session does not write on each call.
+TOUCH_SECONDS = 3600
+
+
+@attrs.frozen
+class StoredSession:
+    """What the store keeps of a session, under the SHA-256 of its id."""
+
+    user_id: str
+    address: str
+    created: float
+    last_used: float
+    token_id: str | None = None
+
+
+@attrs.define(eq=False)
+class Session:
+    """
+    One client's session.
+
+    *id* is 40 lower-case hexadecimal characters; times are Unix seconds; *token_id* is the login token that made it.
+    *ended* is set when the session dies, so that whoever holds a socket for it can close it.
+    """
+
+    id: str
+    user_id: str
+    address: str
+    created: float
+    last_used: float
+    token_id: str | None = None
+    ended: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+
+@attrs.define
+class Sessions:
+    """All sessions, live ones in memory and all of them in the store."""
+
+    _stored: Collection[StoredSession]
+    _per_user: int = 1000
+    _live: dict[str, Session] = attrs.field(factory=dict, init=False)
+    _touched: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def of(cls, store: Store, per_user: int) -> Sessions:
+        """The sessions in *store*; a user's oldest ones give way beyond *per_user*."""
+        return cls(store.collection("sessions", StoredSession), per_user)
+
+    async def open(self, user_id: str, address: str, token_id: str | None = None) -> Session:
+        """Make a session for a user, stored before it is returned."""
+        now = time.time()
+        session = Session(secrets.token_hex(20), user_id, address[:100], now, now, token_id)
+        await self._stored.put(_key(session.id), _record(session))
+        self._live[session.id] = session
+        self._touched[session.id] = now
+        await self._make_room(user_id)
+        return session
+
+    async def find(self, session_id: str) -> Session | None:
+        """The session of that id, revived from the store after a restart; None if it is unknown or has ended."""
+        session = self._live.get(session_id)
+        if session is None:
+            session = await self._revive(session_id)
+        if session is None or session.last_used < time.time() - IDLE_SECONDS:
+            return None
+        return session
+
+    async def touch(self, session: Session) -> None:
+        """Count a use of *session*; the store hears of it once an hour."""
+        session.last_used = time.time()
+        if session.last_used - self._touched.get(session.id, 0) > TOUCH_SECONDS:
+            self._touched[session.id] = session.last_used
+            await self._stored.put(_key(session.id), _record(session))
+
+    def live(self) -> list[Session]:
+        """Sessions used since the server started."""
+        return list(self._live.values())
+
+    def of_user(self, user_id: str) -> list[Session]:
+        """The live sessions of one user."""
+        return [s for s in self._live.values() if s.user_id == user_id]
+
+    async def end(self, session: Session) -> None:
+        """End a session for good."""
+        await self._stored.delete(_key(session.id))
+        self._live.pop(session.id, None)
+        self._touched.pop(session.id, None)
+        session.ended.set()
+
+    async def purge(self) -> None:
+        """Forget sessions that nobody has used for 31 days."""
+        oldest = time.time() - IDLE_SECONDS
+        for session in [s for s in self._live.values() if s.last_used < oldest]:
+            await self.end(session)
+        for row in await self._stored.items():
+            if row.value.last_used < oldest:
+                try:
+                    await self._stored.delete(row.key, version=row.version)
+                except ConflictError:
+                    continue  # used in this very moment
+
+    async def _revive(self, session_id: str) -> Session | None:
+        stored = await self._stored.get(_key(session_id))
+        if stored is None:
+            return None
+        session = Session(
+            session_id, stored.user_id, stored.address, stored.created, stored.last_used, stored.token_id
+        )
+        return self._live.setdefault(session_id, session)
+
+    async def _make_room(self, user_id: str) -> None:
+        mine = self.of_user(user_id)
+        if len(mine) > self._per_user:
+            await self.end(min(mine, key=lambda s: s.last_used))
+
+
+def _key(session_id: str) -> str:
+    return hashlib.sha256(session_id.encode()).hexdigest()
+
+
+def _record(session: Session) -> StoredSession:
+    return StoredSession(
+        session.user_id, session.address, session.created, session.last_used, session.token_id
+    )

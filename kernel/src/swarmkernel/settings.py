@@ -1,0 +1,162 @@
+"""One settings file, environment variables above it, the command line above both."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import cattrs
+
+from swarmkernel.errors import StartupError
+
+T = TypeVar("T")
+FILE_NAME = "swarmkernel.toml"
+ENV_PREFIX = "SWARMKERNEL_"
+MIB = 1024 * 1024
+
+
+@attrs.frozen
+class ServerSettings:
+    """
+    The table ``[server]``. Sizes in MiB and times in seconds.
+
+    *hosts*: names, beside loopback ones, that requests may call this server by. *allow_origin*: value of the CORS
+    header, none if empty. *authorization*: a shared secret that the Authorization header must equal, none if empty.
+    *trusted_proxies*: addresses whose forwarding headers are believed.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7801
+    data_dir: Path = Path("data")
+    hosts: list[str] = attrs.field(factory=list)
+    allow_origin: str = ""
+    authorization: str = attrs.field(default="", repr=False)
+    trusted_proxies: list[str] = attrs.field(factory=list)
+    allow_open_network: bool = False
+    max_body_mb: int = 64
+    max_header_kb: int = 16
+    body_seconds: float = 30.0
+    first_message_seconds: float = 60.0
+    drain_seconds: float = 30.0
+    sessions_per_user: int = 1000
+    log_level: str = "INFO"
+
+
+@attrs.frozen
+class PluginSettings:
+    """The table ``[plugins]``: which must work, which stay unimported, and whether any failure stops the server."""
+
+    required: list[str] = attrs.field(factory=list)
+    disabled: list[str] = attrs.field(factory=list)
+    strict: bool = False
+
+
+def _strict(kind: type[str | int | float]) -> Any:
+    def hook(value: Any, _: object) -> object:
+        if type(value) is kind or (kind is float and type(value) is int):
+            return kind(value)
+        raise TypeError(f"expected {kind.__name__}, got {type(value).__name__}")
+
+    return hook
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"expected a list, got {type(value).__name__}")
+    return value
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(detailed_validation=False)
+    for kind in (str, int, float, bool):
+        converter.register_structure_hook(kind, _strict(kind))
+    converter.register_structure_hook(
+        list[str], lambda value, _: [_strict(str)(v, str) for v in _list(value)]
+    )
+    converter.register_structure_hook(Path, lambda value, _: Path(_strict(str)(value, str)).expanduser())
+    return converter
+
+
+@attrs.define
+class SettingsSource:
+    """
+    Where settings come from: a TOML *file*, the environment, and *overrides* ``{table: {key: value}}``.
+
+    Errors are StartupErrors that name the file or variable, the table and the key.
+    """
+
+    file: Path | None
+    environ: Mapping[str, str]
+    overrides: Mapping[str, Mapping[str, object]] = attrs.field(factory=dict)
+    _tables: dict[str, Any] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.file is None or not self.file.exists():
+            return
+        try:
+            self._tables = tomllib.loads(self.file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
+            raise StartupError(f"{self.file}: not valid TOML: {exc}") from None
+        except OSError as exc:
+            raise StartupError(f"{self.file}: cannot be read: {exc.strerror}") from None
+
+    def tables(self) -> set[str]:
+        """The names of the tables in the file."""
+        return set(self._tables)
+
+    def load(self, table: str, kind: type[T]) -> T:
+        """The values of *table* as an instance of the attrs class *kind*."""
+        in_file = self._tables.get(table, {})
+        if not isinstance(in_file, dict):
+            raise StartupError(f"{self.file}: {table} must be a table, written [{table}]")
+        values = {k: (v, f"{self.file}: [{table}] {k}") for k, v in in_file.items()}
+        values |= self._from_environ(table, kind)
+        values |= {k: (v, f"--{k.replace('_', '-')}") for k, v in self.overrides.get(table, {}).items()}
+        return _structure(values, kind)
+
+    def _from_environ(self, table: str, kind: type) -> dict[str, tuple[object, str]]:
+        prefix = f"{ENV_PREFIX}{table.upper()}__"
+        kinds = {name: a.type for name, a in _fields(kind).items()}
+        found = {name[len(prefix) :].lower(): name for name in self.environ if name.startswith(prefix)}
+        return {
+            key: (_from_text(self.environ[name], kinds.get(key)), f"environment variable {name}")
+            for key, name in found.items()
+        }
+
+
+def _from_text(value: str, kind: object) -> object:
+    """A variable's text: as it stands for text, otherwise as a TOML value (``true``, ``8``, ``["a"]``)."""
+    if kind in {str, Path}:
+        return value
+    try:
+        return tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        return value
+
+
+def _fields(kind: type) -> dict[str, attrs.Attribute[Any]]:
+    """The attributes of an attrs class, their annotations resolved."""
+    return {a.name: a for a in attrs.fields(attrs.resolve_types(kind))}
+
+
+def _structure(values: Mapping[str, tuple[object, str]], kind: type[T]) -> T:
+    fields = _fields(kind)
+    converter = _converter()
+    read: dict[str, object] = {}
+    for key, (value, origin) in values.items():
+        if key not in fields:
+            close = difflib.get_close_matches(key, fields, n=1)
+            hint = f"; did you mean {close[0]}?" if close else f"; known: {', '.join(sorted(fields))}"
+            raise StartupError(f"{origin}: unknown setting{hint}")
+        try:
+            read[key] = converter.structure(value, fields[key].type or Any)
+        except Exception as exc:  # noqa: BLE001  # cattrs raises many kinds
+            raise StartupError(f"{origin}: {exc}") from None
+    try:
+        return kind(**read)
+    except (TypeError, ValueError) as exc:
+        raise StartupError(f"{', '.join(o for _, o in values.values()) or kind.__name__}: {exc}") from None

@@ -1,0 +1,108 @@
+"""A server with nothing but the kernel and one plugin that exercises it."""
+
+import pytest
+
+from swarmkernel.testing import Client
+
+OURS = ["store_sql", "basic_api", "backend_api", "models_api", "t2i_api", "backends_torch", "starter_model"]
+ALONE = [option for name in OURS for option in ("--disable", name)]
+PROBE = '''
+import asyncio
+from swarmkernel import PUBLIC, Body, Level, Permission, Route, RouteError, Sessions, hookimpl
+
+YES = Permission("yes", "Yes", group="Probe", default=Level.USER)
+NO = Permission("no", "No", group="Probe", default=Level.USER)
+
+async def new(call):
+    """Open a session."""
+    session = await call.get(Sessions).open("local", call.address)
+    return {"session_id": session.id}
+
+async def echo(call, text: str, number: int = 1, real: float = 0.5, flag: bool = False, many: list[str] = [], maybe: str | None = None):
+    """Say it back."""
+    return {"text": text, "number": number, "real": real, "flag": flag, "many": many, "maybe": maybe}
+
+async def whole(call, raw: Body):
+    return {"raw": raw}
+
+async def say_no(call):
+    raise RouteError("not today", error_id="closed")
+
+async def crash(call):
+    return 1 / 0
+
+async def nothing(call):
+    return None
+
+async def forbidden(call):
+    return {}
+
+async def slow(call, seconds: float):
+    await asyncio.sleep(seconds)
+    return {"slept": seconds}
+
+async def count_ws(call, to: int):
+    for n in range(to):
+        yield {"n": n}
+
+async def chat_ws(call):
+    while (message := await call.receive()) is not None:
+        yield {"echo": message}
+        if message.get("bye"):
+            return
+
+async def crash_ws(call):
+    yield {"n": 0}
+    1 / 0
+
+async def forever_ws(call):
+    while True:
+        yield {"tick": True}
+        await asyncio.sleep(0.05)
+
+@hookimpl
+def swarm_routes():
+    return [
+        Route("GetNewSession", new, permission=PUBLIC),
+        Route("Echo", echo, permission=YES, touches_session=True, aliases=("OldEcho",)),
+        Route("Whole", whole, permission=YES, large=True),
+        Route("SayNo", say_no, permission=YES),
+        Route("Crash", crash, permission=YES),
+        Route("Nothing", nothing, permission=YES),
+        Route("Forbidden", forbidden, permission=NO),
+        Route("Slow", slow, permission=YES),
+        Route("CountWS", count_ws, permission=YES),
+        Route("ChatWS", chat_ws, permission=YES),
+        Route("CrashWS", crash_ws, permission=YES),
+        Route("ForeverWS", forever_ws, permission=YES),
+    ]
+
+@hookimpl
+def swarm_vote(session, permission):
+    return permission.id == "yes" or None
+'''
+
+
+@pytest.fixture(name="probe")
+def _probe(swarm_dists, swarm_serve):
+    """Start servers that have the probe plugin alone."""
+    swarm_dists.add("probe", PROBE)
+
+    def start(*args, **kwargs):
+        return swarm_serve(*ALONE, *args, **kwargs)
+
+    return start
+
+
+@pytest.fixture(name="client")
+def _client(probe):
+    """A client with a session on a probe server."""
+    return probe().client()
+
+
+@pytest.fixture(name="stranger")
+def _stranger(client):
+    """A client without a session on the same server."""
+    stranger = Client(client.url)
+    yield stranger
+    stranger.close()
