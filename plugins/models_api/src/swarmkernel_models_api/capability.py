@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import attrs
 
 from swarmkernel_backend_api import Capability
@@ -39,5 +41,11 @@ class Loaded:
     name: str
 
 
-LOAD_MODEL = Capability("load_model", LoadModel, LoadProgress | Loaded, streams=True)
+LOAD_MODEL: Final = Capability(
+    "load_model",
+    LoadModel,
+    LoadProgress | Loaded,
+    at="swarmkernel_models_api.capability:LOAD_MODEL",
+    streams=True,
+)
 """`load_model(request)` of a backend: an async generator of `LoadProgress`, then one `Loaded`."""

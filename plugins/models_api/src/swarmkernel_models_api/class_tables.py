@@ -69,99 +69,51 @@ COMPAT_ROWS: Final[tuple[tuple[str, str, str | None, bool, str], ...]] = (
     ("kandinsky5-vidpro", "Kan5VP", None, False, "t2v i2v"),
 )
 
-#: compat class, standard width and height in pixels, class ids
+#: compat class, standard width and height in pixels, class ids (a compat class may have several rows)
 CLASS_ROWS: Final[tuple[tuple[str, int, int, str], ...]] = (
-    (
-        "stable-diffusion-v1",
-        512,
-        512,
-        "stable-diffusion-v1 stable-diffusion-v1-inpainting stable-diffusion-v1/lora "
-        "stable-diffusion-v1/controlnet stable-diffusion-v1/textual-inversion "
-        "stable-diffusion-v1/vae stable-diffusion-v1/inpaint stable-diffusion-v1/tensorrt",
-    ),
-    (
-        "stable-diffusion-v2",
-        512,
-        512,
-        "stable-diffusion-v2-512 stable-diffusion-v2-inpainting stable-diffusion-v2-depth",
-    ),
-    (
-        "stable-diffusion-v2",
-        768,
-        768,
-        "stable-diffusion-v2-768-v stable-diffusion-v2-unclip "
-        "stable-diffusion-v2-768-v/textual-inversion stable-diffusion-v2-768-v/lora "
-        "stable-diffusion-v2-768-v/tensorrt",
-    ),
+    ("stable-diffusion-v1", 512, 512, "stable-diffusion-v1 stable-diffusion-v1-inpainting"),
+    ("stable-diffusion-v1", 512, 512, "stable-diffusion-v1/lora stable-diffusion-v1/controlnet"),
+    ("stable-diffusion-v1", 512, 512, "stable-diffusion-v1/textual-inversion stable-diffusion-v1/vae"),
+    ("stable-diffusion-v1", 512, 512, "stable-diffusion-v1/inpaint stable-diffusion-v1/tensorrt"),
+    ("stable-diffusion-v2", 512, 512, "stable-diffusion-v2-512 stable-diffusion-v2-inpainting"),
+    ("stable-diffusion-v2", 512, 512, "stable-diffusion-v2-depth"),
+    ("stable-diffusion-v2", 768, 768, "stable-diffusion-v2-768-v stable-diffusion-v2-unclip"),
+    ("stable-diffusion-v2", 768, 768, "stable-diffusion-v2-768-v/textual-inversion"),
+    ("stable-diffusion-v2", 768, 768, "stable-diffusion-v2-768-v/lora stable-diffusion-v2-768-v/tensorrt"),
     ("stable-diffusion-v2-turbo", 512, 512, "stable-diffusion-v2-turbo"),
-    (
-        "stable-diffusion-xl-v1",
-        1024,
-        1024,
-        "stable-diffusion-xl-v1-base stable-diffusion-xl-v0_9-base "
-        "stable-diffusion-xl-v1-base/lora stable-diffusion-xl-v1-base/controlnet "
-        "stable-diffusion-xl-v1-base/textual-inversion stable-diffusion-xl-v1-base/vae "
-        "stable-diffusion-xl-v1-edit stable-diffusion-xl-v1-base/control-lora "
-        "stable-diffusion-xl-v0_9-base/tensorrt stable-diffusion-xl-v1-base/tensorrt",
-    ),
-    (
-        "stable-diffusion-xl-v1",
-        512,
-        512,
-        "stable-diffusion-xl-turbo-v1 stable-diffusion-xl-turbo-v1/tensorrt",
-    ),
-    (
-        "stable-diffusion-xl-v1-refiner",
-        1024,
-        1024,
-        "stable-diffusion-xl-v0_9-refiner stable-diffusion-xl-v1-refiner "
-        "stable-diffusion-xl-v1-refiner/tensorrt",
-    ),
-    (
-        "stable-video-diffusion-img2vid-v1",
-        1024,
-        576,
-        "stable-video-diffusion-img2vid-v0_9 stable-video-diffusion-img2vid-v1 "
-        "stable-video-diffusion-img2vid-v1/tensorrt",
-    ),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base stable-diffusion-xl-v0_9-base"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/lora"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/controlnet"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/textual-inversion"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/vae stable-diffusion-xl-v1-edit"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/control-lora"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v0_9-base/tensorrt"),
+    ("stable-diffusion-xl-v1", 1024, 1024, "stable-diffusion-xl-v1-base/tensorrt"),
+    ("stable-diffusion-xl-v1", 512, 512, "stable-diffusion-xl-turbo-v1"),
+    ("stable-diffusion-xl-v1", 512, 512, "stable-diffusion-xl-turbo-v1/tensorrt"),
+    ("stable-diffusion-xl-v1-refiner", 1024, 1024, "stable-diffusion-xl-v0_9-refiner"),
+    ("stable-diffusion-xl-v1-refiner", 1024, 1024, "stable-diffusion-xl-v1-refiner"),
+    ("stable-diffusion-xl-v1-refiner", 1024, 1024, "stable-diffusion-xl-v1-refiner/tensorrt"),
+    ("stable-video-diffusion-img2vid-v1", 1024, 576, "stable-video-diffusion-img2vid-v0_9"),
+    ("stable-video-diffusion-img2vid-v1", 1024, 576, "stable-video-diffusion-img2vid-v1"),
+    ("stable-video-diffusion-img2vid-v1", 1024, 576, "stable-video-diffusion-img2vid-v1/tensorrt"),
     ("genmo-mochi-1", 848, 480, "genmo-mochi-1 genmo-mochi-1/vae"),
-    (
-        "stable-cascade-v1",
-        1024,
-        1024,
-        "stable-cascade-v1-stage-a/vae stable-cascade-v1-stage-b stable-cascade-v1-stage-c "
-        "stable-cascade-v1-stage-c/controlnet",
-    ),
-    (
-        "stable-diffusion-v3-medium",
-        1024,
-        1024,
-        "stable-diffusion-v3-medium stable-diffusion-v3-medium/lora "
-        "stable-diffusion-v3-medium/controlnet stable-diffusion-v3-medium/tensorrt",
-    ),
-    (
-        "stable-diffusion-v3.5-large",
-        1024,
-        1024,
-        "stable-diffusion-v3.5-large stable-diffusion-v3.5-large/lora "
-        "stable-diffusion-v3.5-large/controlnet",
-    ),
-    (
-        "stable-diffusion-v3.5-medium",
-        1024,
-        1024,
-        "stable-diffusion-v3.5-medium stable-diffusion-v3.5-medium/lora "
-        "stable-diffusion-v3.5-medium/controlnet",
-    ),
+    ("stable-cascade-v1", 1024, 1024, "stable-cascade-v1-stage-a/vae stable-cascade-v1-stage-b"),
+    ("stable-cascade-v1", 1024, 1024, "stable-cascade-v1-stage-c stable-cascade-v1-stage-c/controlnet"),
+    ("stable-diffusion-v3-medium", 1024, 1024, "stable-diffusion-v3-medium stable-diffusion-v3-medium/lora"),
+    ("stable-diffusion-v3-medium", 1024, 1024, "stable-diffusion-v3-medium/controlnet"),
+    ("stable-diffusion-v3-medium", 1024, 1024, "stable-diffusion-v3-medium/tensorrt"),
+    ("stable-diffusion-v3.5-large", 1024, 1024, "stable-diffusion-v3.5-large"),
+    ("stable-diffusion-v3.5-large", 1024, 1024, "stable-diffusion-v3.5-large/lora"),
+    ("stable-diffusion-v3.5-large", 1024, 1024, "stable-diffusion-v3.5-large/controlnet"),
+    ("stable-diffusion-v3.5-medium", 1024, 1024, "stable-diffusion-v3.5-medium"),
+    ("stable-diffusion-v3.5-medium", 1024, 1024, "stable-diffusion-v3.5-medium/lora"),
+    ("stable-diffusion-v3.5-medium", 1024, 1024, "stable-diffusion-v3.5-medium/controlnet"),
     ("stable-diffusion-v3", 1024, 1024, "stable-diffusion-v3/vae"),
-    (
-        "flux-1",
-        1024,
-        1024,
-        "flux.1/vae Flux.1-schnell Flux.1-dev Flux.1-dev/lora Flux.1-dev/depth "
-        "Flux.1-dev/canny Flux.1-dev/inpaint Flux.1-dev/kontext Flux.1-dev/lora-depth "
-        "Flux.1-dev/lora-canny Flux.1-dev/controlnet flux.1-dev/controlnet-alimamainpaint",
-    ),
+    ("flux-1", 1024, 1024, "flux.1/vae Flux.1-schnell Flux.1-dev Flux.1-dev/lora Flux.1-dev/depth"),
+    ("flux-1", 1024, 1024, "Flux.1-dev/canny Flux.1-dev/inpaint Flux.1-dev/kontext Flux.1-dev/lora-depth"),
+    ("flux-1", 1024, 1024, "Flux.1-dev/lora-canny Flux.1-dev/controlnet"),
+    ("flux-1", 1024, 1024, "flux.1-dev/controlnet-alimamainpaint"),
     ("flux-2", 1024, 1024, "flux.2-dev flux.2-dev/lora"),
     ("flux-2-klein-4b", 1024, 1024, "flux.2-klein-4b flux.2-klein-4b/lora"),
     ("flux-2-klein-9b", 1024, 1024, "flux.2-klein-9b flux.2-klein-9b/lora"),
@@ -169,60 +121,34 @@ CLASS_ROWS: Final[tuple[tuple[str, int, int, str], ...]] = (
     ("ideogram-4", 1024, 1024, "ideogram-4 ideogram-4/lora"),
     ("krea-2", 1024, 1024, "krea-2 krea-2/lora"),
     ("wan-21", 640, 640, "wan-2_1-text2video/vae"),
-    (
-        "wan-21-1_3b",
-        640,
-        640,
-        "wan-2_1-text2video-1_3b wan-2_1-image2video-1_3b wan-2_1-text2video-1_3b/lora",
-    ),
+    ("wan-21-1_3b", 640, 640, "wan-2_1-text2video-1_3b wan-2_1-image2video-1_3b"),
+    ("wan-21-1_3b", 640, 640, "wan-2_1-text2video-1_3b/lora"),
     ("wan-21-1_3b", 960, 960, "wan-2_1-vace-1_3b"),
-    (
-        "wan-21-14b",
-        960,
-        960,
-        "wan-2_1-text2video-14b wan-2_1-text2video-14b/lora wan-2_1-flf2v-14b wan-2_1-vace-14b "
-        "wan-2_2-image2video-14b",
-    ),
+    ("wan-21-14b", 960, 960, "wan-2_1-text2video-14b wan-2_1-text2video-14b/lora wan-2_1-flf2v-14b"),
+    ("wan-21-14b", 960, 960, "wan-2_1-vace-14b wan-2_2-image2video-14b"),
     ("wan-21-14b", 640, 640, "wan-2_1-image2video-14b"),
     ("wan-22-5b", 960, 960, "wan-2_2-ti2v-5b wan-2_2-ti2v-5b/lora"),
-    (
-        "hunyuan-video",
-        720,
-        720,
-        "hunyuan-video hunyuan-video-skyreels hunyuan-video-skyreels-i2v hunyuan-video-i2v "
-        "hunyuan-video-i2v-v2 hunyuan-video/vae hunyuan-video/lora",
-    ),
-    (
-        "nvidia-cosmos-1",
-        960,
-        960,
-        "nvidia-cosmos-1-7b-text2world nvidia-cosmos-1-14b-text2world "
-        "nvidia-cosmos-1-7b-video2world nvidia-cosmos-1-14b-video2world nvidia-cosmos-1/vae",
-    ),
+    ("hunyuan-video", 720, 720, "hunyuan-video hunyuan-video-skyreels hunyuan-video-skyreels-i2v"),
+    ("hunyuan-video", 720, 720, "hunyuan-video-i2v hunyuan-video-i2v-v2 hunyuan-video/vae"),
+    ("hunyuan-video", 720, 720, "hunyuan-video/lora"),
+    ("nvidia-cosmos-1", 960, 960, "nvidia-cosmos-1-7b-text2world nvidia-cosmos-1-14b-text2world"),
+    ("nvidia-cosmos-1", 960, 960, "nvidia-cosmos-1-7b-video2world nvidia-cosmos-1-14b-video2world"),
+    ("nvidia-cosmos-1", 960, 960, "nvidia-cosmos-1/vae"),
     ("nvidia-cosmos-predict2-t2i-2b", 1024, 1024, "nvidia-cosmos-predict2-t2i-2b"),
     ("nvidia-cosmos-predict2-t2i-14b", 1024, 1024, "nvidia-cosmos-predict2-t2i-14b"),
     ("z-image", 1024, 1024, "z-image z-image/lora z-image/control-diffpatch"),
     ("zeta-chroma", 1024, 1024, "zeta-chroma"),
-    (
-        "qwen-image",
-        1328,
-        1328,
-        "qwen-image qwen-image-edit qwen-image-edit-plus qwen-image/controlnet "
-        "qwen-image/control-diffpatch qwen-image/vae qwen-image/lora",
-    ),
+    ("qwen-image", 1328, 1328, "qwen-image qwen-image-edit qwen-image-edit-plus qwen-image/controlnet"),
+    ("qwen-image", 1328, 1328, "qwen-image/control-diffpatch qwen-image/vae qwen-image/lora"),
     ("ernie-image", 1024, 1024, "ernie-image ernie-image/lora"),
     ("mage-flow", 1024, 1024, "mage-flow"),
     ("kandinsky5-imglite", 1024, 1024, "kandinsky5-image-lite kandinsky5-image-lite/lora"),
     ("kandinsky5-vidlite", 640, 640, "kandinsky5-video-lite kandinsky5-video-lite/lora"),
     ("kandinsky5-vidpro", 640, 640, "kandinsky5-video-pro kandinsky5-video-pro/lora"),
     ("lightricks-ltx-video", 768, 512, "lightricks-ltx-video lightricks-ltx-video/vae"),
-    (
-        "lightricks-ltx-video-2",
-        960,
-        960,
-        "lightricks-ltx-video-2 lightricks-ltx-video-2/lora lightricks-ltx-video-2-3 "
-        "lightricks-ltx-video-2-3/vae lightricks-ltx-video-2-5 lightricks-ltx-video-2-5/vae",
-    ),
+    ("lightricks-ltx-video-2", 960, 960, "lightricks-ltx-video-2 lightricks-ltx-video-2/lora"),
+    ("lightricks-ltx-video-2", 960, 960, "lightricks-ltx-video-2-3 lightricks-ltx-video-2-3/vae"),
+    ("lightricks-ltx-video-2", 960, 960, "lightricks-ltx-video-2-5 lightricks-ltx-video-2-5/vae"),
     ("minimax-h3", 960, 960, "minimax-h3 minimax-h3/lora minimax-h3/vae minimax-h3/audio-vae"),
     ("chroma", 1024, 1024, "chroma chroma/lora"),
     ("chroma-radiance", 1024, 1024, "chroma-radiance"),
@@ -239,13 +165,8 @@ CLASS_ROWS: Final[tuple[tuple[str, int, int, str], ...]] = (
     ("auraflow-v1", 1024, 1024, "auraflow-v1 auraflow-v1/tensorrt"),
     ("anima", 1024, 1024, "anima anima/lora anima/controlnet"),
     ("hunyuan-image-2_1", 2048, 2048, "hunyuan-image-2_1 hunyuan-image-2_1/lora hunyuan-image-2_1/vae"),
-    (
-        "hunyuan-image-2_1-refiner",
-        2048,
-        2048,
-        "hunyuan-image-2_1-refiner hunyuan-image-2_1-refiner/lora "
-        "hunyuan-image-2_1-refiner/vae",
-    ),
+    ("hunyuan-image-2_1-refiner", 2048, 2048, "hunyuan-image-2_1-refiner hunyuan-image-2_1-refiner/lora"),
+    ("hunyuan-image-2_1-refiner", 2048, 2048, "hunyuan-image-2_1-refiner/vae"),
     ("hunyuan-video-1_5", 960, 960, "hunyuan-video-1_5 hunyuan-video-1_5/lora hunyuan-video-1_5-sr"),
     ("ovis", 1024, 1024, "ovis"),
     ("longcat-image", 1024, 1024, "longcat-image"),

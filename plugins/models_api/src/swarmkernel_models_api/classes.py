@@ -6,14 +6,13 @@ The rows are those of the SwarmUI wire (wire/generate.md 4.11 and 4.12); the nam
 from __future__ import annotations
 
 import re
-
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
 import attrs
 
-from swarmkernel_models_api.class_tables import COMPAT_ROWS, CLASS_ROWS, NAMES, REMAPS
+from swarmkernel_models_api.class_tables import CLASS_ROWS, COMPAT_ROWS, NAMES, REMAPS
 
 
 @attrs.frozen
@@ -99,6 +98,8 @@ def _word(word: str) -> str:
     return word if any(c.isdigit() for c in word) and not word[0].isalpha() else word[:1].upper() + word[1:]
 
 
-COMPAT_CLASSES: Final[Mapping[str, CompatClass]] = MappingProxyType({row[0]: _compat(row) for row in COMPAT_ROWS})
+COMPAT_CLASSES: Final[Mapping[str, CompatClass]] = MappingProxyType(
+    {row[0]: _compat(row) for row in COMPAT_ROWS}
+)
 CLASSES: Final[Mapping[str, ModelClass]] = MappingProxyType(_classes())
 _BY_LOWER = {id_.lower(): found for id_, found in CLASSES.items()}

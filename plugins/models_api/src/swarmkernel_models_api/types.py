@@ -56,7 +56,8 @@ class Model:
     its own folder's name. `kind` is the wire's subtype. `class_id` and `compat_class` are None if the architecture is
     unknown. `standard_width` and `standard_height` are pixels, 0 if unknown. `problem` says why the file cannot be
     used and is None for one that can. `modified` and `created` are Unix milliseconds; `stamp` changes whenever
-    the file does.
+    the file does. `preview` is a picture beside the model, `embedded_preview` says that there is one in its metadata;
+    `sidecars` are the JSON files beside it, `alternates` other files that bear the same name.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Model:
     problem: str | None = None
     metadata: Metadata = Metadata()
     preview: Path | None = None
+    sidecars: tuple[Path, ...] = ()
     embedded_preview: bool = False
     is_folder: bool = False
     modified: int = 0

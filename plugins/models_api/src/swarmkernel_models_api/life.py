@@ -1,0 +1,48 @@
+"""From the server's start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from swarmkernel import Plugins, ServerSettings, Services, Store
+from swarmkernel_models_api.folders import model_folders
+from swarmkernel_models_api.models import Models
+from swarmkernel_models_api.settings import ModelsSettings
+
+log = logging.getLogger(__name__)
+
+#: How long the server's start waits for the first scan; a longer one goes on while the server already answers.
+PATIENCE: Final = 5.0
+
+
+@asynccontextmanager
+async def life(services: Services) -> AsyncIterator[None]:
+    """Offer `Models`, with the models that are there now."""
+    added = services.get(Plugins).collect("models_folders", key=lambda folder: (folder.kind, folder.path))
+    data_dir = services.get(ServerSettings).data_dir
+    folders = model_folders(services.get(ModelsSettings), data_dir, added.values())
+    for folder in folders:
+        if folder.path.is_relative_to(data_dir):
+            folder.path.mkdir(parents=True, exist_ok=True)
+    models = Models(folders, services.get(Store))  # type: ignore[type-abstract]
+    services.add(Models, models)
+    first = asyncio.create_task(_first_scan(models))
+    await asyncio.wait({first}, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await models.close()
+
+
+async def _first_scan(models: Models) -> None:
+    try:
+        await models.remember()
+        await models.refresh()
+    except Exception:
+        log.exception("the first look at the model folders failed")

@@ -1,0 +1,248 @@
+"""The service that knows every model of this server."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from swarmkernel import Collection, Session, Store
+from swarmkernel_backend_api import BackendSlot
+from swarmkernel_models_api.classes import CLASSES
+from swarmkernel_models_api.errors import ModelFileError
+from swarmkernel_models_api.examine import Found, examine, model_key
+from swarmkernel_models_api.facts import Facts
+from swarmkernel_models_api.headers import header_length, open_regular
+from swarmkernel_models_api.loading import Loads
+from swarmkernel_models_api.names import best_match, exact
+from swarmkernel_models_api.scan import scan
+from swarmkernel_models_api.types import MAIN, Model, ModelFolder
+
+log = logging.getLogger(__name__)
+
+#: Whether a user (by id) may know of a model.
+Rule = Callable[[str, Model], bool]
+
+_SAVED_AT_ONCE: Final = 100
+_REPORT_SECONDS: Final = 2.0
+_HASHED_AT_ONCE: Final = 1 << 20
+
+
+@attrs.frozen
+class TensorHash:
+    """The hash of a file's tensors, as long as the file's stamp is this."""
+
+    stamp: str
+    hash: str
+
+
+@attrs.define(eq=False)
+class Models:
+    """Every model in the model folders, by kind; loads them onto backends too.
+
+    Where a method takes a *session*, only what its user may know of exists; None sees everything.
+    """
+
+    folders: Sequence[ModelFolder]
+    _store: Store
+    _models: dict[str, dict[str, Model]] = attrs.field(factory=dict, init=False)
+    _facts: dict[str, Facts] = attrs.field(factory=dict, init=False)
+    _rules: builtins.list[Rule] = attrs.field(factory=list, init=False)
+    _loads: Loads = attrs.field(factory=Loads, init=False)
+    _scanning: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _hashing: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _scans_begun: int = attrs.field(default=0, init=False)
+    _scans_done: int = attrs.field(default=0, init=False)
+
+    def list(self, kind: str = MAIN, session: Session | None = None) -> builtins.list[Model]:
+        """The models of a kind, by name."""
+        models = self._models.get(kind, {}).values()
+        return [model for model in models if self._may(session, model)]
+
+    def get(self, name: str, kind: str = MAIN, session: Session | None = None) -> Model | None:
+        """The model of that exact name; the ending `.safetensors` may be left out."""
+        named = self._models.get(kind, {})
+        model = named.get(name) or exact(named.values(), name)
+        return model if model and self._may(session, model) else None
+
+    def find(self, text: str, kind: str = MAIN, session: Session | None = None) -> Model | None:
+        """The model that *text* means, however a client spells it; see `names.best_match`."""
+        return self.get(text, kind, session) or best_match(self.list(kind, session), text)
+
+    def default(self, kind: str = MAIN, session: Session | None = None) -> Model | None:
+        """The model to use where nobody chose: the first that is usable and of a known class."""
+        models = self.list(kind, session)
+        return next((model for model in models if model.is_supported and model.class_id), None)
+
+    def restrict(self, rule: Rule) -> None:
+        """Hide the models that *rule*, called with a user id, does not allow; all rules must agree."""
+        self._rules.append(rule)
+
+    def allowed(self, session: Session, model: Model) -> bool:
+        """Whether the session's user may know of the model."""
+        return self.visible_to(session.user_id, model)
+
+    def visible_to(self, user_id: str, model: Model) -> bool:
+        """Whether a user may know of the model."""
+        return all(rule(user_id, model) for rule in self._rules)
+
+    def _may(self, session: Session | None, model: Model) -> bool:
+        return session is None or not self._rules or self.allowed(session, model)
+
+    async def load_model(self, slot: BackendSlot, model: Model, *, vae: Model | None = None) -> None:
+        """Have a backend load a model; returns at once if it holds it already. See `Loads.load`."""
+        await self._loads.load(slot, model, vae)
+
+    async def close(self) -> None:
+        """Interrupt the loads that run."""
+        await self._loads.close()
+
+    async def remember(self) -> None:
+        """Take over what an earlier run of the server saw, so that the first scan reads only what is new."""
+        self._facts = {record.key: record.value for record in await self._saved().items()}
+
+    async def refresh(self) -> None:
+        """Scan the folders, in a thread. What was changed before the call is seen when this returns.
+
+        Callers that come while a scan runs share the next one.
+        """
+        wanted = self._scans_begun + 1
+        async with self._scanning:
+            if self._scans_done < wanted:
+                self._scans_begun += 1
+                number = self._scans_begun
+                await self._rescan()
+                self._scans_done = number
+
+    async def _rescan(self) -> None:
+        found, facts = await asyncio.to_thread(look, self.folders, self._facts)
+        old, self._facts = self._facts, facts
+        hashes = {record.key: record.value for record in await self._hashes().items()}
+        self._models = await asyncio.to_thread(_by_kind, found, facts, hashes)
+        log.info("%d models in %d folders", sum(map(len, self._models.values())), len(self.folders))
+        await self._save(old)
+
+    async def _save(self, old: Mapping[str, Facts]) -> None:
+        """Bring the store up to date, in steps that let other writers in."""
+        saved, facts = self._saved(), self._facts
+        changed = [key for key in facts.keys() | old.keys() if facts.get(key) != old.get(key)]
+        for start in range(0, len(changed), _SAVED_AT_ONCE):
+            async with self._store.transaction():
+                for key in changed[start : start + _SAVED_AT_ONCE]:
+                    if key in facts:
+                        await saved.put(key, facts[key])
+                    else:
+                        await saved.delete(key)
+            await asyncio.sleep(0)
+
+    def _saved(self) -> Collection[Facts]:
+        return self._store.collection("models_api.facts", Facts)
+
+    def _hashes(self) -> Collection[TensorHash]:
+        return self._store.collection("models_api.hashes", TensorHash)
+
+    async def tensor_hash(self, model: Model) -> str | None:
+        """`0x` and the SHA-256 of the tensor bytes; None for a folder and for a file that cannot be used.
+
+        The first time it takes as long as reading the file (in a thread, one file at a time).
+        """
+        if model.metadata.hash or model.is_folder or not model.is_supported:
+            return model.metadata.hash or None
+        key = model_key(model.kind, model.path)
+        async with self._hashing:
+            known = await self._hashes().get(key)
+            if known is None or known.stamp != model.stamp:
+                try:
+                    known = TensorHash(model.stamp, await asyncio.to_thread(hash_tensors, model.path))
+                except (OSError, ModelFileError) as exc:
+                    log.warning("%s cannot be hashed: %s", model.path, exc)
+                    return None
+                await self._hashes().put(key, known)
+                self._publish_hash(model, known.hash)
+            return known.hash
+
+    def _publish_hash(self, model: Model, digest: str) -> None:
+        named = self._models.get(model.kind, {})
+        if named.get(model.name) == model:
+            named[model.name] = _with_hash(model, digest)
+
+
+def look(folders: Sequence[ModelFolder], known: Mapping[str, Facts]) -> tuple[list[Found], dict[str, Facts]]:
+    """Scan *folders* and examine what is not in *known* as it is now. Says how far it is when it takes long."""
+    found = scan(folders)
+    facts: dict[str, Facts] = {}
+    reported = time.monotonic()
+    for number, item in enumerate(found):
+        before = known.get(item.key)
+        facts[item.key] = before if before and before.stamp == item.stamp else examine(item)
+        if time.monotonic() - reported > _REPORT_SECONDS:
+            reported = time.monotonic()
+            log.info("Looking at models: %d of %d", number, len(found))
+    return found, facts
+
+
+def hash_tensors(path: Path) -> str:
+    """`0x` and the SHA-256 of everything after a safetensors file's header."""
+    digest = hashlib.sha256()
+    with open_regular(path) as file:
+        length = header_length(file.read(8), path.stat().st_size)
+        file.seek(8 + length)
+        while piece := file.read(_HASHED_AT_ONCE):
+            digest.update(piece)
+    return f"0x{digest.hexdigest()}"
+
+
+def _by_kind(
+    found: Iterable[Found], facts: Mapping[str, Facts], hashes: Mapping[str, TensorHash]
+) -> dict[str, dict[str, Model]]:
+    """The models by kind and name, in the order of their names; of two of one name the first counts."""
+    models: dict[str, dict[str, Model]] = {}
+    for item in found:
+        named = models.setdefault(item.kind, {})
+        first = named.get(item.name)
+        if first is None:
+            digest = hashes.get(item.key)
+            model = _model(item, facts[item.key])
+            is_current = digest is not None and digest.stamp == item.stamp and not model.metadata.hash
+            named[item.name] = _with_hash(model, digest.hash) if digest and is_current else model
+        else:
+            named[item.name] = attrs.evolve(first, alternates=(*first.alternates, item.path))
+    return {kind: dict(sorted(named.items(), key=_by_name)) for kind, named in models.items()}
+
+
+def _by_name(item: tuple[str, Model]) -> tuple[str, str]:
+    return item[0].lower(), item[0]
+
+
+def _model(found: Found, facts: Facts) -> Model:
+    known = CLASSES.get(facts.class_id or "")
+    return Model(
+        found.name,
+        found.kind,
+        found.path,
+        facts.title,
+        class_id=facts.class_id,
+        compat_class=known.compat_class if known else None,
+        standard_width=facts.width or (known.standard_width if known else 0),
+        standard_height=facts.height or (known.standard_height if known else 0),
+        problem=facts.problem,
+        metadata=facts.metadata,
+        preview=found.preview,
+        embedded_preview=facts.embedded_preview,
+        is_folder=found.is_folder,
+        modified=found.modified,
+        created=found.created,
+        stamp=found.stamp,
+        sidecars=found.sidecars,
+    )
+
+
+def _with_hash(model: Model, digest: str) -> Model:
+    return attrs.evolve(model, metadata=attrs.evolve(model.metadata, hash=digest))

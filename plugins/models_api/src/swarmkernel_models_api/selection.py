@@ -1,0 +1,59 @@
+"""Loading a model onto backends because somebody asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from swarmkernel import Call, RouteError
+from swarmkernel_backend_api import Backends, BackendSlot, Claims, WorkerLostError
+from swarmkernel_models_api.errors import ModelLoadError
+from swarmkernel_models_api.models import Models
+from swarmkernel_models_api.types import Model
+
+
+async def select(call: Call, model: Model, backend_id: str | None = None) -> None:
+    """Load *model* onto the backend of that id, or onto every one that can; RouteError if none did.
+
+    The caller's session counts the loads while they run.
+    """
+    slots = _chosen(call.get(Backends), model, backend_id)
+    with call.get(Claims).open(call.session.id, loading_models=len(slots)) as claim:
+        failures = []
+        for load in asyncio.as_completed([_load(call, slot, model) for slot in slots]):
+            failures.append(await load)
+            claim.change(loading_models=-1)
+    if None not in failures:
+        raise RouteError(" ".join(filter(None, failures)), error_id="model_load_failed")
+
+
+def _chosen(backends: Backends, model: Model, backend_id: str | None) -> list[BackendSlot]:
+    able = [slot for slot in backends if slot.usable and slot.can_load_models]
+    if backend_id is not None:
+        able = [slot for slot in able if str(slot.id) == backend_id.strip()]
+        if not able:
+            raise RouteError(f"There is no running backend {backend_id[:40]!r} that can load models.")
+    fitting = [
+        slot
+        for slot in able
+        if not slot.type.compat_classes or model.compat_class in slot.type.compat_classes
+    ]
+    if not able:
+        raise RouteError("No backend that can load models is running.")
+    if not fitting:
+        raise RouteError(f"No running backend can load models of the class {model.class_id or 'unknown'}.")
+    return fitting
+
+
+async def _load(call: Call, slot: BackendSlot, model: Model) -> str | None:
+    """Why the load failed, or None. Waits for the backend's other work first."""
+    backends = call.get(Backends)
+    while slot.usages and slot.current_model != model.name:
+        await backends.changed(timeout=10)
+        if not slot.usable:
+            return f"{slot.label} has stopped."
+    try:
+        with slot.claim():
+            await call.get(Models).load_model(slot, model)
+    except (ModelLoadError, WorkerLostError) as exc:
+        return str(exc)
+    return None
