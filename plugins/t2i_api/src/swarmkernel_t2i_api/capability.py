@@ -6,11 +6,11 @@ from swarmkernel_backend_api import Capability
 from swarmkernel_t2i_api.outputs.encode import encode_outputs
 from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, ImageJob, Progress
 
-
 GENERATE = Capability(
     "generate",
     ImageJob,
     Progress | EncodedPreview | EncodedOutput,
+    at="swarmkernel_t2i_api.capability:GENERATE",
     streams=True,
     adapter=encode_outputs,
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-
 from typing import Any, Literal
 
 import attrs
 
 from swarmkernel import Permission
-
 
 ParamType = Literal[
     "text",

@@ -1,0 +1,95 @@
+"""One picture to make, from the request to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from typing import Any
+
+import attrs
+
+from swarmkernel_t2i_api.params.request import ImageRequest
+
+#: Feature flags that only tell clients what to show; they never rule out a backend.
+UI_FLAGS = frozenset({"comfyui", "sd3", "flux-dev", "text2video", "cascade", "sdxl", "text2audio"})
+
+
+@attrs.frozen
+class Demand:
+    """What a job needs of a backend. Jobs of one demand are interchangeable to the queue.
+
+    `model` is None if the server has none. `model_named` is False if the server chose it; a backend that cannot
+    load models may then do the job as well. `backend_type` and `backend_id` are the user's own restriction.
+    """
+
+    model: str | None = None
+    compat_class: str | None = None
+    model_named: bool = True
+    backend_type: str | None = None
+    backend_id: str | None = None
+    features: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, request: ImageRequest) -> Demand:
+        """What the jobs of a request need."""
+        model = request.model
+        return cls(
+            model=model.name if model else None,
+            compat_class=model.compat_class if model else None,
+            model_named=request.model_named,
+            backend_type=request.text("internalbackendtype").lower() or None,
+            backend_id=request.text("exactbackendid") or None,
+            features=request.features - UI_FLAGS,
+        )
+
+
+class JobState(enum.Enum):
+    """Where a job is in its life. It ends once."""
+
+    WAITING = enum.auto()
+    RUNNING = enum.auto()
+    ENDED = enum.auto()
+
+
+@attrs.frozen
+class Picture:
+    """What a job gave: `url` is a path of this server or a data URL, `metadata` its text."""
+
+    url: str
+    metadata: str | None
+
+
+@attrs.define(eq=False)
+class Job:
+    """One picture of a request: item `item` of batch `batch`, which clients know as `index`.
+
+    `queued_at` is monotonic seconds. `attempts` counts the backends that have begun it. `task` makes it, as long
+    as it can be stopped; `stopped_by_user` is None until somebody does, then says who it was.
+    """
+
+    request: ImageRequest
+    demand: Demand
+    batch: int
+    item: int
+    index: int
+    queued_at: float
+    sequence: int = 0
+    state: JobState = JobState.WAITING
+    attempts: int = 0
+    stopped_by_user: bool | None = None
+    task: asyncio.Task[Any] | None = attrs.field(default=None, repr=False)
+
+    @property
+    def user_id(self) -> str:
+        """Whose job it is."""
+        return self.request.user_id
+
+    @property
+    def cost(self) -> int:
+        """The work in it: pixels x steps."""
+        return self.request.cost
+
+    @property
+    def base_index(self) -> int:
+        """The index of the first picture of its batch."""
+        return self.index - self.item

@@ -1,0 +1,261 @@
+"""The parameters of everyday use, as data. Their numbers are the wire's."""
+
+from __future__ import annotations
+
+from swarmkernel_t2i_api.params.types import Group, Param
+from swarmkernel_t2i_api.permissions import MODEL_PARAMS
+
+SAMPLERS = {
+    "euler": "Euler",
+    "euler_ancestral": "Euler Ancestral",
+    "heun": "Heun (2x Slow)",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "ddim": "DDIM",
+    "lcm": "LCM",
+}
+SCHEDULERS = {
+    "normal": "Normal",
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "simple": "Simple",
+    "sgm_uniform": "SGM Uniform",
+}
+ASPECTS = ("1:1", "4:3", "3:2", "8:5", "16:9", "21:9", "3:4", "2:3", "5:8", "9:16", "9:21", "Custom")
+
+CORE = Group("Core Parameters", -50, open=True)
+VARIATION = Group("Variation Seed", -17, toggles=True, open=False)
+RESOLUTION = Group("Resolution", -11, open=False)
+SAMPLING = Group("Sampling", -8, open=False)
+
+
+_TOP = (
+    Param(
+        "Prompt",
+        "text",
+        "",
+        "What the picture shows.",
+        visible=False,
+        view_type="prompt",
+        priority=-100,
+        examples=("a red circle on blue", "a photo of a cat", "a city street at night, rain"),
+    ),
+    Param(
+        "Negative Prompt",
+        "text",
+        "",
+        "What the picture should not show.",
+        ignore="",
+        visible=False,
+        view_type="prompt",
+        priority=-90,
+        examples=("ugly, bad, gross", "lowres, low quality"),
+    ),
+    Param(
+        "Model",
+        "model",
+        "",
+        "The main model. Left out, the server's default model is used.",
+        visible=False,
+        subtype="Stable-Diffusion",
+        permission=MODEL_PARAMS,
+    ),
+)
+
+_CORE = (
+    Param(
+        "Images",
+        "integer",
+        "1",
+        "How many pictures to make.",
+        ignore="1",
+        min=1,
+        max=10000,
+        view_max=100,
+        step=1,
+        priority=-50,
+        group=CORE,
+        always_retain=True,
+        examples=("1", "4"),
+    ),
+    Param(
+        "Seed",
+        "integer",
+        "-1",
+        "The noise to start from: the same seed with the same parameters gives the same picture. -1 is random.",
+        min=-1,
+        max=2**63 - 1,
+        step=1,
+        view_type="seed",
+        priority=-30,
+        group=CORE,
+        examples=("1", "2", "..."),
+    ),
+    Param(
+        "Steps",
+        "integer",
+        "20",
+        "How many sampling steps to take. More steps cost more time and give finer pictures.",
+        min=0,
+        max=500,
+        view_max=60,
+        step=1,
+        view_type="slider",
+        priority=-20,
+        group=CORE,
+        can_sectionalize=True,
+        examples=("10", "15", "20", "30"),
+    ),
+    Param(
+        "CFG Scale",
+        "decimal",
+        "7",
+        "How strictly to follow the prompt (classifier-free guidance). 1 turns guidance off.",
+        min=0,
+        max=100,
+        view_max=20,
+        step=0.5,
+        view_type="slider",
+        priority=-18,
+        group=CORE,
+        can_sectionalize=True,
+        examples=("5", "6", "7", "8"),
+    ),
+)
+
+_VARIATION = (
+    Param(
+        "Variation Seed",
+        "integer",
+        "-1",
+        "A second seed to blend in. -1 is random.",
+        min=-1,
+        max=2**32 - 1,
+        step=1,
+        view_type="seed",
+        feature_flag="variation_seed",
+        priority=-17,
+        group=VARIATION,
+        can_sectionalize=True,
+        examples=("1", "2", "..."),
+    ),
+    Param(
+        "Variation Seed Strength",
+        "decimal",
+        "0",
+        "How much of the variation seed to blend in: 0 is the main seed alone, 1 the variation seed alone.",
+        ignore="0",
+        min=0,
+        max=1,
+        step=0.05,
+        view_type="slider",
+        feature_flag="variation_seed",
+        priority=-17,
+        group=VARIATION,
+        can_sectionalize=True,
+        examples=("0", "0.25", "0.5"),
+    ),
+)
+
+_RESOLUTION = (
+    Param(
+        "Aspect Ratio",
+        "dropdown",
+        "1:1",
+        "The picture's shape. Its size follows from the side length.",
+        values=ASPECTS,
+        value_names=(
+            "1:1 (Square)",
+            "4:3 (Old PC)",
+            "3:2 (Semi-wide)",
+            "8:5",
+            "16:9 (Standard Widescreen)",
+            "21:9 (Ultra-Widescreen)",
+            "3:4",
+            "2:3 (Semi-tall)",
+            "5:8",
+            "9:16 (Tall)",
+            "9:21 (Ultra-Tall)",
+            "Custom",
+        ),
+        priority=-11,
+        group=RESOLUTION,
+    ),
+    Param(
+        "Width",
+        "integer",
+        "512",
+        "Width in pixels. Left out, the model's standard width.",
+        min=64,
+        max=16384,
+        view_min=256,
+        view_max=2048,
+        step=32,
+        view_type="pot_slider",
+        priority=-10,
+        group=RESOLUTION,
+        examples=("512", "768", "1024"),
+    ),
+    Param(
+        "Height",
+        "integer",
+        "512",
+        "Height in pixels. Left out, the model's standard height.",
+        min=64,
+        max=16384,
+        view_min=256,
+        view_max=2048,
+        step=32,
+        view_type="pot_slider",
+        priority=-9,
+        group=RESOLUTION,
+        examples=("512", "768", "1024"),
+    ),
+    Param(
+        "Side Length",
+        "integer",
+        "1024",
+        "The side of a square with as many pixels as the picture: with the aspect ratio it gives the size.",
+        min=64,
+        max=16384,
+        view_min=256,
+        view_max=4096,
+        step=32,
+        toggleable=True,
+        view_type="pot_slider",
+        priority=-8,
+        group=RESOLUTION,
+        examples=("512", "1024"),
+    ),
+)
+
+_SAMPLING = (
+    Param(
+        "Sampler",
+        "dropdown",
+        "euler",
+        "The sampling algorithm.",
+        values=tuple(SAMPLERS),
+        value_names=tuple(SAMPLERS.values()),
+        toggleable=True,
+        feature_flag="comfyui",
+        priority=-5,
+        group=SAMPLING,
+        can_sectionalize=True,
+    ),
+    Param(
+        "Scheduler",
+        "dropdown",
+        "normal",
+        "How the noise falls from step to step (the sigma schedule).",
+        values=tuple(SCHEDULERS),
+        value_names=tuple(SCHEDULERS.values()),
+        toggleable=True,
+        feature_flag="comfyui",
+        priority=-4,
+        group=SAMPLING,
+        can_sectionalize=True,
+    ),
+)
+
+CORE_PARAMS = _TOP + _CORE + _VARIATION + _RESOLUTION + _SAMPLING
