@@ -74,8 +74,8 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False)
     for kind in (str, int, float, bool):
         converter.register_structure_hook(kind, _strict(kind))
-    converter.register_structure_hook(
-        list[str], lambda value, _: [_strict(str)(v, str) for v in _list(value)]
+    converter.register_structure_hook_func(
+        lambda kind: kind == list[str], lambda value, _: [_strict(str)(v, str) for v in _list(value)]
     )
     converter.register_structure_hook(Path, lambda value, _: Path(_strict(str)(value, str)).expanduser())
     return converter
