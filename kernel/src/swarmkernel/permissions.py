@@ -37,7 +37,7 @@ class Permission:
     group: str = attrs.field(kw_only=True)
     default: Level = attrs.field(kw_only=True)
     safety: Safety = attrs.field(kw_only=True, default=Safety.SAFE)
-    description: str = attrs.field(kw_only=True, default="")
+    description: str = attrs.field(kw_only=True, default="", eq=False)
 
 
 class Public(enum.Enum):
