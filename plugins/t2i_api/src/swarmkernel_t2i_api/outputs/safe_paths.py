@@ -61,7 +61,9 @@ def folder(root: Path, parts: Sequence[str] = (), *, create: bool = False) -> It
             os.close(above)
         yield descriptor
     finally:
-        os.close(descriptor)
+        # What was done in the folder is done, whatever closing it says.
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def open_file(root: Path, parts: Sequence[str]) -> io.FileIO:
