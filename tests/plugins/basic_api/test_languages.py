@@ -32,7 +32,9 @@ def test_ours(tmp_path):
 def test_names_are_translated(tmp_path):
     """Every permission and setting of this package, and the status without backends, can be translated."""
     texts = Languages.load(tmp_path).find("en").keys
-    permissions = {r.permission.name for r in ROUTES if hasattr(r.permission, "name") and r.name != "GetNewSession"}
+    permissions = {
+        r.permission.name for r in ROUTES if hasattr(r.permission, "name") and r.name != "GetNewSession"
+    }
     settings = {entry.name for entry in TREE}
     settings |= {s.name for entry in TREE for s in getattr(entry, "settings", ())}
 
@@ -57,7 +59,9 @@ def test_operator_adds_and_replaces(tmp_path):
         json.dumps({"name_en": "Swedish", "name_local": "Svenska", "keys": {"Language": "Språk"}})
     )
     (tmp_path / "de.json").write_text(
-        json.dumps({"name_en": "German", "name_local": "Deutsch", "keys": {"Language": "Zunge", "New": "Neu"}})
+        json.dumps(
+            {"name_en": "German", "name_local": "Deutsch", "keys": {"Language": "Zunge", "New": "Neu"}}
+        )
     )
     languages = Languages.load(tmp_path)
 
@@ -68,7 +72,8 @@ def test_operator_adds_and_replaces(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["{", "[]", '{"name_en": "X", "name_local": "X"}', '{"name_en":"X","name_local":"X","keys":{"a":1}}']
+    "content",
+    ["{", "[]", '{"name_en": "X", "name_local": "X"}', '{"name_en":"X","name_local":"X","keys":{"a":1}}'],
 )
 def test_bad_file_is_left_out(tmp_path, caplog, content):
     """A file that is no language is left out, and the log names it; the others are there."""

@@ -87,7 +87,12 @@ def test_refused(uri):
 
 @pytest.mark.parametrize(
     ("expected", "given"),
-    [(None, None), (None, " "), (None, "/ViewSpecial/Preset/x?editid=4"), (b"", "imgs/model_placeholder.jpg")],
+    [
+        (None, None),
+        (None, " "),
+        (None, "/ViewSpecial/Preset/x?editid=4"),
+        (b"", "imgs/model_placeholder.jpg"),
+    ],
 )
 async def test_nothing_given(expected, given):
     """No picture and our own URL keep what there was; the placeholder's name takes it away."""

@@ -206,13 +206,17 @@ def _load(tmp_path, text):
 
 def test_operators_defaults(tmp_path):
     """An operator's defaults may be nested tables or dotted ids, and are converted."""
-    table = '[basic_api.default_user]\ntheme = "solarized"\nfileformat.DPI = "72"\n"UI.HideErrorMessages" = "x"\n'
+    table = (
+        '[basic_api.default_user]\ntheme = "solarized"\nfileformat.DPI = "72"\n"UI.HideErrorMessages" = "x"\n'
+    )
 
     expected = {"theme": "solarized", "fileformat.dpi": 72, "ui.hideerrormessages": "x"}
     assert expected == _load(tmp_path, table).default_user
 
 
-@pytest.mark.parametrize(("line", "named"), [("nonsense = 1", "nonsense"), ('audio.volume = "loud"', "audio.volume")])
+@pytest.mark.parametrize(
+    ("line", "named"), [("nonsense = 1", "nonsense"), ('audio.volume = "loud"', "audio.volume")]
+)
 def test_operators_bad_default(tmp_path, line, named):
     """A bad default stops the server with an error that names the file, the table and the id."""
     with pytest.raises(StartupError, match=rf"swarmkernel.toml: \[basic_api\] default_user.*{named}"):

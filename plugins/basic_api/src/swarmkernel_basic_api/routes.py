@@ -44,7 +44,7 @@ NO_STATUS = {
     "backend_status": {
         "status": "empty",
         "class": "error",
-        "message": "There are no backends. Add one in the server settings.",
+        "message": "No backends exist. Add one to generate.",
         "any_loading": False,
     },
     "supported_features": [],
