@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
 import attrs
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from cattrs.preconf.msgpack import MsgpackConverter, make_converter
 from cattrs.strategies import configure_tagged_union
 

@@ -54,9 +54,8 @@ async def list_backend_types(call: Call) -> dict[str, object]:
 async def list_backends(call: Call, nonreal: bool = False, full_data: bool = False) -> dict[str, object]:
     """List the backends: a map from the id, as text, to the backend.
 
-    Args:
-        nonreal: also temporary backends, which have negative ids.
-        full_data: also the model that each has loaded.
+    * ``nonreal``: also temporary backends, which have negative ids.
+    * ``full_data``: also the model that each has loaded.
     """
     return {str(s.id): _shown(s, full_data) for s in call.get(Backends) if s.real or nonreal}
 
@@ -64,8 +63,7 @@ async def list_backends(call: Call, nonreal: bool = False, full_data: bool = Fal
 async def add_new_backend(call: Call, type_id: str) -> dict[str, object]:
     """Add a backend of a type, with default settings, and start it. Returns the backend.
 
-    Args:
-        type_id: an id of ``ListBackendTypes``.
+    * ``type_id``: an id of ``ListBackendTypes``.
     """
     with _changing(call) as backends:
         return _shown(await backends.add(type_id))
@@ -74,8 +72,7 @@ async def add_new_backend(call: Call, type_id: str) -> dict[str, object]:
 async def delete_backend(call: Call, backend_id: int) -> dict[str, object]:
     """Delete a backend. It takes no new work at once, and ends when its running work has, or a time limit has passed.
 
-    Args:
-        backend_id: the backend's id.
+    * ``backend_id``: the backend's id.
     """
     with _changing(call) as backends:
         return {"result": "Deleted." if await backends.delete(backend_id) else "Already didn't exist."}
@@ -84,9 +81,8 @@ async def delete_backend(call: Call, backend_id: int) -> dict[str, object]:
 async def toggle_backend(call: Call, backend_id: int, enabled: bool) -> dict[str, object]:
     """Switch a backend on or off.
 
-    Args:
-        backend_id: the backend's id.
-        enabled: whether it shall run.
+    * ``backend_id``: the backend's id.
+    * ``enabled``: whether it shall run.
     """
     with _changing(call) as backends:
         return {"result": "Success." if await backends.toggle(backend_id, enabled=enabled) else "No change."}
@@ -100,10 +96,9 @@ async def edit_backend(
     The body's ``settings`` is an object from setting names to values; names left out keep their value, unknown ones are
     ignored, and a secret may be sent back as it was shown.
 
-    Args:
-        backend_id: the backend's id.
-        title: the new title; empty for the type's name.
-        new_id: a new id for it; negative for the same.
+    * ``backend_id``: the backend's id.
+    * ``title``: the new title; empty for the type's name.
+    * ``new_id``: a new id for it; negative for the same.
     """
     settings = raw_inp.get("settings")
     with _changing(call) as backends:
@@ -118,8 +113,7 @@ async def edit_backend(
 async def restart_backends(call: Call, backend: str = "all") -> dict[str, object]:
     """Restart backends that run or have given up.
 
-    Args:
-        backend: a backend's id, or ``all``.
+    * ``backend``: a backend's id, or ``all``.
     """
     with _changing(call) as backends:
         if not backend.removeprefix("-").isdecimal() and backend != "all":
@@ -134,9 +128,8 @@ async def free_backend_memory(
 ) -> dict[str, object]:
     """Ask running backends to free memory; ``count`` is how many did.
 
-    Args:
-        system_ram: also the memory of the host, and not only of the device.
-        backend: a backend's id, or ``all``.
+    * ``system_ram``: also the memory of the host, and not only of the device.
+    * ``backend``: a backend's id, or ``all``.
     """
     backends = call.get(Backends)
     targets = [slot for slot in _chosen(backends, backend) if slot.serving]

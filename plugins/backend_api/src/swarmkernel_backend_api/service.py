@@ -26,7 +26,8 @@ async def running(services: Services) -> AsyncIterator[None]:
     """Offer ``Backends`` and ``Claims``, with all stored backends starting; at the end no worker is left."""
     plugins, settings = services.get(Plugins), services.get(BackendApiSettings)
     types = plugins.collect("backend_types", key=attrgetter("id"))
-    records, claims = Records.of(services.get(Store)), Claims()
+    records = Records.of(services.get(Store))  # type: ignore[type-abstract]  # a protocol as a key
+    claims = Claims()
     backends = Backends(types, settings, records)
     services.add(Backends, backends)
     services.add(Claims, claims)

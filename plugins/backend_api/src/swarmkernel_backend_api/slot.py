@@ -71,7 +71,8 @@ class BackendSlot:
     @property
     def serving(self) -> bool:
         """Whether the backend runs and is not about to be shut down."""
-        return self.status is Status.RUNNING and not self.reserved
+        alive = self.host is not None and not self.host.lost.done()
+        return self.status is Status.RUNNING and alive and not self.reserved
 
     @property
     def usable(self) -> bool:
@@ -107,18 +108,19 @@ class BackendSlot:
     def claim(self) -> Iterator[Self]:
         """Occupy one of the ``max_usages`` places while inside."""
         self.usages += 1
-        self._used()
+        self.stamp()
         try:
             yield self
         finally:
             self.usages -= 1
-            self._used()
+            self.stamp()
             self.changed()
 
-    def _used(self) -> None:
+    def stamp(self) -> None:
+        """Note that it is used now, and so is its parent."""
         self._last_used = time.monotonic()
         if self.parent is not None:
-            self.parent._used()
+            self.parent.stamp()
 
     @property
     def seconds_since_used(self) -> float | None:

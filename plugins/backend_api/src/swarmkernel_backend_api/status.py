@@ -3,9 +3,6 @@
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.types import Status
 
-_READY = {Status.RUNNING}
-_STARTING = {Status.LOADING, Status.WAITING}
-
 
 def backend_status(backends: Backends) -> dict[str, object]:
     """The ``backend_status`` of ``GetCurrentStatus``: the first row that holds.
@@ -13,32 +10,29 @@ def backend_status(backends: Backends) -> dict[str, object]:
     Errored backends that are switched off are not counted as errored: the administrator has dealt with them.
     """
     slots = list(backends)
-    statuses = [slot.status for slot in slots]
-    loading = any(status in _STARTING for status in statuses)
+    statuses = {slot.status for slot in slots}
+    loading = not statuses.isdisjoint({Status.LOADING, Status.WAITING})
     running = Status.RUNNING in statuses
-    if not slots:
-        return _row("empty", "error", "No backends exist. Add one to generate.")
-    if not any(slot.enabled for slot in slots):
-        return _row("all_disabled", "error", "All backends are switched off.")
-    if any(slot.status is Status.ERRORED and slot.enabled for slot in slots):
-        return _row("errored", "error", "Some backends failed. See the server's log.", loading=loading)
-    if running and loading:
-        return _row(
-            "some_loading", "warn", "Some backends are ready, others are still starting.", loading=True
-        )
-    if running:
-        return _row("running", "", "")
-    if loading:
-        return _row("loading", "soft", "Backends are still starting.", loading=True)
-    if Status.DISABLED in statuses:
-        return _row("disabled", "warn", "Some backends are off. Enable or configure them.")
-    if Status.IDLE in statuses:
-        return _row("idle", "warn", "All backends are idle: what they connect to is out of reach.")
-    return _row("unknown", "error", "The state of the backends is unknown.")
-
-
-def _row(status: str, kind: str, message: str, *, loading: bool = False) -> dict[str, object]:
-    return {"status": status, "class": kind, "message": message, "any_loading": loading}
+    errored = any(slot.status is Status.ERRORED and slot.enabled for slot in slots)
+    rows = (
+        (not slots, "empty", "error", "No backends exist. Add one to generate."),
+        (not any(slot.enabled for slot in slots), "all_disabled", "error", "All backends are switched off."),
+        (errored, "errored", "error", "Some backends failed. See the server's log."),
+        (running and loading, "some_loading", "warn", "Some backends are ready, others are still starting."),
+        (running, "running", "", ""),
+        (loading, "loading", "soft", "Backends are still starting."),
+        (Status.DISABLED in statuses, "disabled", "warn", "Some backends are off. Enable or configure them."),
+        (
+            Status.IDLE in statuses,
+            "idle",
+            "warn",
+            "All backends are idle: what they connect to is out of reach.",
+        ),
+        (True, "unknown", "error", "The state of the backends is unknown."),
+    )
+    status, kind, message = next(row[1:] for row in rows if row[0])
+    any_loading = loading and status in {"errored", "some_loading", "loading"}
+    return {"status": status, "class": kind, "message": message, "any_loading": any_loading}
 
 
 def supported_features(backends: Backends) -> list[str]:

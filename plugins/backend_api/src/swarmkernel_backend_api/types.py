@@ -1,6 +1,6 @@
 """What a backend is, and how a package declares a type of backend."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -61,6 +61,14 @@ def _defaulted(instance: Any, _attribute: "attrs.Attribute[Any]", value: type) -
         raise ValueError(f"backend type {instance.id!r}: every setting needs a default ({error})") from error
 
 
+def _texts(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _set(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(values)
+
+
 @attrs.frozen
 class BackendType:
     """A type of backend that can be added to a server.
@@ -79,9 +87,9 @@ class BackendType:
     is_standard: bool = attrs.field(kw_only=True, default=True)
     fast: bool = attrs.field(kw_only=True, default=True)
     in_process: bool = attrs.field(kw_only=True, default=False)
-    features: tuple[str, ...] = attrs.field(kw_only=True, default=(), converter=tuple)
+    features: tuple[str, ...] = attrs.field(kw_only=True, default=(), converter=_texts)
     slots: Callable[[Any], int] = attrs.field(kw_only=True, default=one)
-    compat_classes: frozenset[str] = attrs.field(kw_only=True, default=frozenset(), converter=frozenset)
+    compat_classes: frozenset[str] = attrs.field(kw_only=True, default=frozenset(), converter=_set)
 
 
 @attrs.frozen

@@ -110,7 +110,7 @@ class Worker:
             await self.backend.start()
             features = sorted(getattr(self.backend, "features", ()))
             self.pipe.send(frames.Started(sorted(abilities(self.backend)), features))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # the server hears of whatever it was
             _log_unless_meant(error, "The backend did not start")
             said = readable(error)
             self.pipe.send(frames.Refused(said.text, said.error_id, isinstance(said, NotConfiguredError)))
@@ -120,7 +120,7 @@ class Worker:
             await self._run(frame, resolve(frame.capability))
         except asyncio.CancelledError:
             self.pipe.send(frames.Done(frame.call))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             _log_unless_meant(error, f"{frame.capability} failed")
             said = readable(error)
             self.pipe.send(frames.Failed(frame.call, said.text, said.error_id))

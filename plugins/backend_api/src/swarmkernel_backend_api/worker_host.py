@@ -220,13 +220,14 @@ class WorkerHost:
             self._gone = functools.partial(WorkerLostError, text, "worker_oom", may_retry=False)
         else:
             self._gone = functools.partial(WorkerLostError, f"The worker of {self.label} {self._why or how}.")
-        for queue in self._calls.values():
-            queue.put_nowait(self._gone())
         if not self._ready.done():
             self._ready.set_exception(self._gone())
             self._ready.exception()  # nobody may be waiting any more
         if not self.lost.done():
             self.lost.set_result(self._gone())
+        # Callers wake after the supervisor, so that they find the backend errored and do not choose it again.
+        for queue in self._calls.values():
+            queue.put_nowait(self._gone())
 
     async def _end(self, why: str) -> None:
         """End the process because it misbehaved: SIGTERM, then SIGKILL."""

@@ -164,7 +164,7 @@ class SyntheticBackend:
         if task.verb == "raise" and task.payload:
             raise BackendError(task.payload.decode(), "as_asked")
         misbehave(task.verb)
-        yield Result(bytes(512 << 20) if task.verb == "huge" else task.payload, os.getpid())
+        yield Result(bytes(8 << 20) if task.verb == "huge" else task.payload, os.getpid())
 
 
 async def _ignore_interrupts() -> None:
