@@ -249,3 +249,23 @@ def test_bad_operator_default_stops_the_server(swarm_serve, alone):
 
     with pytest.raises(StartupError, match=r"BASIC_API__DEFAULT_USER.*audio\.volume"):
         swarm_serve(**alone(SWARMKERNEL_BASIC_API__DEFAULT_USER='{"audio.volume" = "loud"}'))
+
+
+def test_restart_keeps_everything(swarm_serve, tmp_path, alone, connect, jpeg):
+    """With a durable store, what users set is still there after the server was killed and started again."""
+    pytest.importorskip("swarmkernel_store_sql")
+    server = swarm_serve(data_dir=tmp_path, **alone())
+    client = connect(server)
+    change(client, language="fr")
+    client.post("AddNewPreset", title="one", description="", param_map={"steps": 5}, preview_image=jpeg())
+    client.post("SetStarredModels", LoRA=["a"])
+    client.post("SetAPIKey", key="x")
+    before = client.post("GetMyUserData")
+    picture = client.http.get(before["presets"][0]["preview_image"]).content
+    server.kill()
+    again = connect(swarm_serve(data_dir=tmp_path, **alone()), session=False)
+    again.session_id = client.session_id
+
+    assert before == again.post("GetMyUserData")
+    assert picture == again.http.get(before["presets"][0]["preview_image"]).content
+    assert again.post("GetAPIKeyStatus")["status"].startswith("last updated")

@@ -1,4 +1,8 @@
-"""The permissions of sessions, user settings and presets."""
+"""
+The permissions of sessions, user settings and presets.
+
+Other packages name some of them too, so they must be the same there, description included.
+"""
 
 from swarmkernel import Level, Permission, Safety
 
@@ -21,6 +25,7 @@ MODEL_ACCESS = Permission(
     "Fundamental Model Access",
     group="User",
     default=Level.GUEST,
+    description="List and describe models.",
 )
 READ_SETTINGS = Permission(
     "read_user_settings",
