@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import attrs
 
-from swarmkernel_models_api.class_tables import CLASS_ROWS, COMPAT_ROWS, NAMES, REMAPS
+from swarmkernel_models_api.class_tables import CLASS_ROWS, COMPAT_ROWS, PARTS, REMAPS, WORDS
 
 
 @attrs.frozen
@@ -89,13 +89,13 @@ def _classes() -> dict[str, ModelClass]:
 
 def _display_name(id_: str) -> str:
     base, _, part = id_.partition("/")
-    words = (_word(w) for w in re.split(r"[-_](?!\d+b?$|\d+[-_])", base))
-    name = NAMES.get(base) or " ".join(words)
-    return f"{name} {NAMES.get('/' + part, part.replace('-', ' ').title())}" if part else name
+    return " ".join(filter(None, (_words(base), PARTS.get(part) or _words(part))))
 
 
-def _word(word: str) -> str:
-    return word if any(c.isdigit() for c in word) and not word[0].isalpha() else word[:1].upper() + word[1:]
+def _words(text: str) -> str:
+    """`hunyuan-video-1_5` as `Hunyuan Video 1.5`."""
+    words = re.sub(r"(?<=\d)_(?=\d)", ".", text).replace("_", "-").split("-")
+    return " ".join(WORDS.get(word, word if re.match(r"v\d", word) else word[:1].upper() + word[1:]) for word in words)
 
 
 COMPAT_CLASSES: Final[Mapping[str, CompatClass]] = MappingProxyType(
