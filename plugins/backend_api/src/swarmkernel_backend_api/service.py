@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from operator import attrgetter
-from typing import Final
 
 from swarmkernel import Plugins, Services, Store
 from swarmkernel_backend_api.backends import Backends
@@ -18,7 +17,6 @@ from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.types import NewBackend
 
 log = logging.getLogger(__name__)
-_LOOK_SECONDS: Final = 1.0
 
 
 @asynccontextmanager
@@ -54,7 +52,9 @@ async def add_defaults(backends: Backends, proposed: Iterable[NewBackend]) -> No
             log.error("The default backend %r cannot be added: %s", new.type_id, error.text)  # noqa: TRY400  # the text says it all
 
 
-async def free_when_idle(backends: Backends, claims: Claims, settings: BackendApiSettings) -> None:
+async def free_when_idle(
+    backends: Backends, claims: Claims, settings: BackendApiSettings, *, look_seconds: float = 1.0
+) -> None:
     """Free device memory, and later host memory, once in each period without work."""
     waits = {
         False: settings.clear_vram_after_minutes * 60,
@@ -62,7 +62,7 @@ async def free_when_idle(backends: Backends, claims: Claims, settings: BackendAp
     }
     since, done = time.monotonic(), set[bool]()
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(look_seconds)
         if claims.total("waiting_gens") or any(slot.touched for slot in backends):
             since, done = time.monotonic(), set()
             continue

@@ -83,6 +83,7 @@ class Worker:
     backend: Any = None
     stopping: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _calls: dict[int, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
+    _interrupted: set[int] = attrs.field(factory=set, init=False)
     _start: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     def handle(self, frame: ToWorker) -> None:
@@ -96,6 +97,7 @@ class Worker:
                 task.add_done_callback(lambda _task: self._calls.pop(frame.call, None))
             case frames.Cancel():
                 if task_ := self._calls.get(frame.call):
+                    self._interrupted.add(frame.call)
                     task_.cancel()
             case frames.Stop():
                 self.stopping.set()
@@ -119,13 +121,19 @@ class Worker:
         try:
             await self._run(frame, resolve(frame.capability))
         except asyncio.CancelledError:
-            self.pipe.send(frames.Done(frame.call))
+            # A call that ends because the worker does is lost, not done: its caller hears so from the server's side.
+            if frame.call in self._interrupted:
+                self.pipe.send(frames.Done(frame.call))
+            elif not self.stopping.is_set():
+                self.pipe.send(frames.Failed(frame.call, f"{frame.capability} cancelled itself", "backend_failed"))
         except Exception as error:  # noqa: BLE001
             _log_unless_meant(error, f"{frame.capability} failed")
             said = readable(error)
             self.pipe.send(frames.Failed(frame.call, said.text, said.error_id))
         else:
             self.pipe.send(frames.Done(frame.call))
+        finally:
+            self._interrupted.discard(frame.call)
 
     async def _run(self, frame: frames.Invoke, capability: Capability) -> None:
         request = frames.load_as(capability.request, frame.request)
