@@ -36,7 +36,13 @@ def facts() -> Callable[..., PathFacts]:
     """Makes the facts of a picture, with what differs."""
 
     def make(**changes: object) -> PathFacts:
-        params = {"prompt": "a cat", "model": "sdxl/base.safetensors", "seed": 7, "cfgscale": 7.5, "steps": 20}
+        params = {
+            "prompt": "a cat",
+            "model": "sdxl/base.safetensors",
+            "seed": 7,
+            "cfgscale": 7.5,
+            "steps": 20,
+        }
         return PathFacts(**{"moment": MOMENT, "params": params, "known": ("vae",), **changes})
 
     return make

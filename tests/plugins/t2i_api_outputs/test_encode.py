@@ -7,14 +7,20 @@ import io
 import json
 import subprocess
 import sys
-
 from contextlib import aclosing
 
 import numpy as np
-
 from PIL import Image
 
-from swarmkernel_t2i_api import EncodedOutput, EncodedPreview, ImageFormat, ImageJob, Output, Preview, Progress
+from swarmkernel_t2i_api import (
+    EncodedOutput,
+    EncodedPreview,
+    ImageFormat,
+    ImageJob,
+    Output,
+    Preview,
+    Progress,
+)
 from swarmkernel_t2i_api.outputs.encode import encode_outputs
 from swarmkernel_t2i_api.outputs.metadata import build_metadata
 from swarmkernel_t2i_api.outputs.read import read_metadata

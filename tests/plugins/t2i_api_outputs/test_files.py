@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
-
 from collections import Counter
 from pathlib import Path
 
@@ -28,7 +28,9 @@ RULES = PathRules("raw/[prompt]")
 
 def tree(root: Path) -> dict[str, bytes]:
     """Every file below `root` with its bytes."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()
+    }
 
 
 async def test_a_picture_is_where_its_url_says(outputs, picture, facts):
@@ -37,7 +39,9 @@ async def test_a_picture_is_where_its_url_says(outputs, picture, facts):
 
     assert url == "View/local/raw/2026-08-21/1412001-a cat-sdxlbase.png"
     place = "local/raw/2026-08-21/1412001-a cat-sdxlbase"
-    assert {f"{place}.png": picture.data, f"{place}.swarmpreview.jpg": picture.thumbnail} == tree(outputs.root)
+    assert {f"{place}.png": picture.data, f"{place}.swarmpreview.jpg": picture.thumbnail} == tree(
+        outputs.root
+    )
 
 
 async def test_without_user_folders(outputs, picture, facts):
@@ -151,7 +155,19 @@ async def test_a_really_full_disk(picture, facts, tmp_path):
         subprocess.run(["umount", str(mounted)], check=True)
 
 
-CALLS = ("open", "mkdir", "write", "fsync", "link", "replace", "listdir", "fstatvfs", "flock", "close", "unlink")
+CALLS = (
+    "open",
+    "mkdir",
+    "write",
+    "fsync",
+    "link",
+    "replace",
+    "listdir",
+    "fstatvfs",
+    "flock",
+    "close",
+    "unlink",
+)
 
 
 class Faults:
@@ -193,7 +209,7 @@ async def test_every_call_may_fail(error, for_good, tmp_path, picture, facts):
     for fail_at in range(1, 200):
         outputs = Outputs(tmp_path / f"{fail_at}", min_free=1)
         await outputs.start()
-        before = len(os.listdir("/proc/self/fd"))
+        before = len(list(Path("/proc/self/fd").iterdir()))
         with pytest.MonkeyPatch.context() as patch:
             faults = Faults(patch, fail_at, error, for_good=for_good)
             try:
@@ -203,7 +219,7 @@ async def test_every_call_may_fail(error, for_good, tmp_path, picture, facts):
         seen += faults.failed
         await outputs.start()  # what could not even be removed is swept
         found = tree(outputs.root)
-        assert before == len(os.listdir("/proc/self/fd"))
+        assert before == len(list(Path("/proc/self/fd").iterdir()))
         assert all(data in {picture.data, picture.thumbnail, b'{"a": 1}'} for data in found.values())
         if url is None:
             # A whole file can be left only if removing it failed as well.
@@ -255,10 +271,13 @@ asyncio.run(main())
 
 async def test_killed_at_any_moment(tmp_path):
     """Each URL that was given out before a SIGKILL leads to a whole file, no other file is incomplete, and a
-    restart sweeps away what was half done."""
+    restart sweeps away what was half done.
+    """
     urls = []
     for round_ in range(6):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, tmp_path], stdout=subprocess.PIPE, text=True
+        )
         urls.append(process.stdout.readline().strip())
         await asyncio.sleep(0.01 + 0.013 * round_)
         process.send_signal(signal.SIGKILL)
@@ -280,10 +299,10 @@ async def test_the_sweep_spares_the_living(outputs):
     holder = os.open(place, os.O_RDONLY)
     with durable.staged(holder, b"whole") as living:
         assert durable.sweep(outputs.root) == 1
-        assert [living] == os.listdir(place)
+        assert [living] == [path.name for path in place.iterdir()]
     os.close(holder)
 
-    assert os.listdir(place) == []
+    assert list(place.iterdir()) == []
 
 
 async def test_an_unusable_folder_is_named_at_start(tmp_path):
@@ -295,18 +314,19 @@ async def test_an_unusable_folder_is_named_at_start(tmp_path):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_no_permission_is_readable(outputs, picture, facts):
+async def test_no_permission_is_readable(picture, facts):
     """Somebody who may not write in the folder gets `storage_denied` and a text without paths."""
-    outputs.root.chmod(0o500)
-    os.chmod(outputs.root.parent, 0o755)
-    for folder in list(outputs.root.parents)[:-2]:
-        folder.chmod(folder.stat().st_mode | 0o055)
-    os.chown(outputs.root, 65534, 65534)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(OutputError, match="may not write") as caught:
-            await outputs.save(picture, RULES, facts())
-    finally:
-        os.seteuid(0)
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        root.chmod(0o555)
+        os.seteuid(65534)
+        try:
+            with pytest.raises(OutputError, match="may not write") as caught:
+                await Outputs(root, min_free=0).save(picture, RULES, facts())
+            with pytest.raises(OutputError, match="cannot be used: Permission denied"):
+                await Outputs(root).start()
+        finally:
+            os.seteuid(0)
 
     assert caught.value.error_id == "storage_denied"
+    assert place not in str(caught.value)

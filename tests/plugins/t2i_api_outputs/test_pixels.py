@@ -7,11 +7,11 @@ import json
 
 import numpy as np
 import pytest
-
 from PIL import Image
 
 from swarmkernel_t2i_api import ImageFormat
-from swarmkernel_t2i_api.outputs import media, pixels as px
+from swarmkernel_t2i_api.outputs import media
+from swarmkernel_t2i_api.outputs import pixels as px
 from swarmkernel_t2i_api.outputs.read import MAX_TEXT_BYTES, read_metadata
 from swarmkernel_t2i_api.outputs.stealth import hide, reveal
 
@@ -196,7 +196,9 @@ def test_sixteen_bits(pixels):
 
 def test_pictures_too_wide_for_webp_become_png():
     """A picture that WEBP cannot hold is not lost."""
-    _, media_type, extension = px.encode_picture(np.zeros((1, 16_384, 3), np.uint8), ImageFormat(kind="WEBP"), None)
+    _, media_type, extension = px.encode_picture(
+        np.zeros((1, 16_384, 3), np.uint8), ImageFormat(kind="WEBP"), None
+    )
 
     assert ("image/png", "png") == (media_type, extension)
 
@@ -218,7 +220,8 @@ def test_any_pil_mode(mode, kind):
 
 
 @pytest.mark.parametrize(
-    "source", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), "x", None]
+    "source",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 2), np.uint8), "x", None],
 )
 def test_what_is_no_picture_is_refused(source):
     """Anything but a PIL image or a fitting array is refused with what it was."""
@@ -226,7 +229,9 @@ def test_what_is_no_picture_is_refused(source):
         px.to_image(source)
 
 
-@pytest.mark.parametrize(("size", "expected"), [((1024, 512), (512, 256)), ((100, 80), (100, 80)), ((9000, 300), (2048, 68))])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((1024, 512), (512, 256)), ((100, 80), (100, 80)), ((9000, 300), (2048, 68))]
+)
 def test_thumbnails(size, expected):
     """A thumbnail is a JPEG with a shorter side of 256, never enlarged, and never very long."""
     small = opened(px.thumbnail(Image.new("RGB", size)))
@@ -234,7 +239,9 @@ def test_thumbnails(size, expected):
     assert ("JPEG", expected) == (small.format, small.size)
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"GIF89a"])
+@pytest.mark.parametrize(
+    "data", [b"", b"x", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP", b"GIF89a"]
+)
 def test_broken_files_have_no_metadata(data):
     """Broken, foreign and truncated files have no metadata, and raise nothing."""
     assert read_metadata(data) is None

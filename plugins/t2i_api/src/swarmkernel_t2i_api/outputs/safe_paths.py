@@ -71,11 +71,14 @@ def open_file(root: Path, parts: Sequence[str]) -> io.FileIO:
     with folder(root, parts[:-1]) as above:
         # O_NONBLOCK: opening a pipe that nobody writes to must not wait.
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        file = io.FileIO(os.open(parts[-1], flags, dir_fd=above))
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise FileNotFoundError(parts[-1])
-    return file
+        file = os.open(parts[-1], flags, dir_fd=above)
+    try:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parts[-1])
+        return io.FileIO(file)
+    except OSError:
+        os.close(file)
+        raise
 
 
 def sync_folder(descriptor: int) -> None:

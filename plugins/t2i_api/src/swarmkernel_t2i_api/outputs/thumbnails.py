@@ -40,7 +40,7 @@ class Thumbnails:
         return data
 
     def _make(self, parts: tuple[str, ...]) -> bytes | None:
-        with open_file(self.outputs.root, parts) as file:
+        with io.BufferedReader(open_file(self.outputs.root, parts)) as file:
             try:
                 return _thumbnail(file)
             except Exception as error:  # noqa: BLE001  # a damaged file makes decoders raise nearly anything
@@ -48,12 +48,12 @@ class Thumbnails:
                 return None
 
 
-def _thumbnail(file: io.FileIO) -> bytes:
+def _thumbnail(file: io.BufferedIOBase) -> bytes:
     from PIL import Image  # noqa: PLC0415
 
     from swarmkernel_t2i_api.outputs.pixels import THUMBNAIL_SIDE, thumbnail  # noqa: PLC0415
 
-    with Image.open(io.BufferedReader(file), formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
+    with Image.open(file, formats=("PNG", "JPEG", "WEBP", "GIF")) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{image.width} x {image.height} pixels are too many")
         # Lets the JPEG decoder skip most of the work.
