@@ -13,7 +13,6 @@ from swarmkernel_t2i_api.types import (
     Progress,
 )
 
-
 __all__ = [
     "GENERATE",
     "EncodedOutput",

@@ -44,5 +44,12 @@ BACKEND_ID_PARAM = Permission(
     default=Level.POWER,
     description="Restrict a generation to one backend.",
 )
+VIEW_OTHERS = Permission(
+    "view_others_outputs",
+    "View Others Outputs",
+    group="Admin",
+    default=Level.ADMIN,
+    description="See the pictures of other users.",
+)
 
-PERMISSIONS = (GENERATE_IMAGES, SEE_PARAMS, REFRESH, MODEL_PARAMS, BACKEND_TYPE_PARAM, BACKEND_ID_PARAM)
+UNROUTED = (REFRESH, MODEL_PARAMS, BACKEND_TYPE_PARAM, BACKEND_ID_PARAM, VIEW_OTHERS)

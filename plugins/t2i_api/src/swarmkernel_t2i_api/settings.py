@@ -20,6 +20,9 @@ class T2ISettings:
     `queue_minutes` is how long a picture may wait, `stall_minutes` how long a backend may show no progress.
     `socket_grace` is how many seconds a finished WebSocket waits for a further request, `keep_alive` how
     often a quiet one says so. `outbox_bytes` of finished pictures stay in memory for a client that reads slowly.
+
+    Pictures are kept in `output_folder` (relative to the data folder), in a folder per user if `append_user`;
+    below `min_free_mb` of free disk none are kept. Browsers may cache them for `view_cache` seconds.
     """
 
     max_images: int = 100
@@ -37,3 +40,7 @@ class T2ISettings:
     socket_grace: float = 2.0
     keep_alive: float = 30.0
     outbox_bytes: int = 8 * 1024 * 1024
+    output_folder: str = "Output"
+    append_user: bool = True
+    min_free_mb: int = 2048
+    view_cache: int = 30

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import attrs
 
-
 FileKind = Literal["PNG", "JPG", "WEBP", "WEBP_LOSSLESS"]
 
 

@@ -100,18 +100,7 @@ class Done:
     request: ImageRequest
 
 
-Event: TypeAlias = (
-    Accepted
-    | Waiting
-    | LoadingModel
-    | Started
-    | Stepped
-    | Previewed
-    | PictureMade
-    | Failed
-    | Interrupted
-    | Done
-)
+Event: TypeAlias = Accepted | JobEvent | Done
 Listener: TypeAlias = Callable[[Event], None]
 
 

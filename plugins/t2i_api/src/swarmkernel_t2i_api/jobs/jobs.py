@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection
 from functools import partial
 
 import attrs
@@ -98,10 +97,11 @@ class Jobs:
         self.backends.notify()
         return jobs
 
-    def interrupt(self, sessions: Collection[str]) -> None:
-        """Stop everything that these sessions (ids) asked for so far."""
-        for request in [request for request in self._open if request.session_id in sessions]:
-            self._stop(request, by_user=True)
+    def interrupt(self, session_id: str | None, user_id: str) -> None:
+        """Stop everything that a session asked for so far, or (None) all that its user did."""
+        for request in list(self._open):
+            if request.user_id == user_id and session_id in (None, request.session_id):
+                self._stop(request, by_user=True)
 
     def _stop(self, request: ImageRequest, *, by_user: bool) -> None:
         jobs = sorted(self._open.get(request, ()), key=lambda job: job.index)

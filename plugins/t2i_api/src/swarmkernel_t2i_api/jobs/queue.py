@@ -119,8 +119,8 @@ class FairQueue:
 
     def of_demand(self, demand: Demand) -> list[Job]:
         """Every waiting job of a demand, oldest first."""
-        lines = (account.waiting.get(demand, {}) for account in self._accounts.values())
-        return sorted((job for line in lines for job in line.values()), key=_sequence)
+        accounts = [account for account in self._accounts.values() if demand in account.waiting]
+        return sorted((job for a in accounts for job in a.waiting[demand].values()), key=_sequence)
 
     def of_model(self, model: str) -> list[Job]:
         """Every waiting job that wants a model, oldest first."""

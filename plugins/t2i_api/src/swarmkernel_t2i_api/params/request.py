@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 
-from swarmkernel import Permission, Session, UserData
+from swarmkernel import Permission, Services, Session, UserData
 from swarmkernel_models_api import COMPAT_CLASSES, Model, Models
 from swarmkernel_t2i_api.errors import LimitError, ParamError
 from swarmkernel_t2i_api.outputs.paths import RequestCounter
@@ -167,7 +167,7 @@ class RequestReader:
 
     registry: ParamRegistry
     models: Models
-    users: UserData | None
+    services: Services
     limits: T2ISettings
     _per_user: Counter[str] = attrs.field(factory=Counter, init=False)
     _per_minute: RequestCounter = attrs.field(factory=RequestCounter, init=False)
@@ -182,24 +182,17 @@ class RequestReader:
             if key not in CONTROL_KEYS:
                 draft.apply(key, raw)
         titles = _titles(body.get("presets"))
+        users: UserData | None = self.services.find(UserData)  # type: ignore[type-abstract]
         if titles:
-            await self._apply_presets(draft, session.user_id, titles)
             extra["presets_used"] = titles
-        settings = await self.users.settings(session.user_id) if self.users else {}
+            await _apply_presets(draft, users, session.user_id, titles)
+        settings = await users.settings(session.user_id) if users else {}
         request = self._finish(draft, session, settings, extra)
         check_limits(request, self.limits)
         return request
 
     def _find(self, session: Session, text: str, kind: str) -> Model | None:
         return self.models.find(text, kind, session)
-
-    async def _apply_presets(self, draft: _Draft, user_id: str, titles: list[str]) -> None:
-        for title in titles:
-            preset = await self.users.preset(user_id, title) if self.users else None
-            if preset is None:
-                log.info("user %s has no preset %r", user_id, title[:80])
-            for key, raw in (preset or {}).items():
-                draft.apply(key, raw)
 
     def _finish(
         self, draft: _Draft, session: Session, settings: Mapping[str, Any], extra: dict[str, Any]
@@ -286,6 +279,15 @@ def _standard_size(model: Model | None) -> tuple[tuple[int, int], int]:
     compat = COMPAT_CLASSES.get(model.compat_class or "")
     size = (model.standard_width or 512, model.standard_height or 512)
     return size, compat.resolution_precision if compat else 16
+
+
+async def _apply_presets(draft: _Draft, users: UserData | None, user_id: str, titles: list[str]) -> None:
+    for title in titles:
+        preset = await users.preset(user_id, title) if users else None
+        if preset is None:
+            log.info("user %s has no preset %r", user_id, title[:80])
+        for key, raw in (preset or {}).items():
+            draft.apply(key, raw)
 
 
 def _titles(presets: object) -> list[str]:

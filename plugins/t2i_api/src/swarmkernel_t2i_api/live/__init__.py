@@ -1,0 +1,1 @@
+"""Requests in the making, as their clients follow them."""
