@@ -97,3 +97,9 @@ def test_refused(uri):
 async def test_nothing_given(expected, given):
     """No picture and our own URL keep what there was; the placeholder's name takes it away."""
     assert expected == await read_picture(given, None)
+
+
+def test_too_many_pixels():
+    """A whole JPEG with more pixels than the limit is refused before it is decoded, and the error says why."""
+    with pytest.raises(PictureError, match="more than 32000000 pixels"):
+        thumbnail(encoded(8000, 4001), None)
