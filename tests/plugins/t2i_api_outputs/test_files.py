@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -198,6 +199,26 @@ class Faults:
             raise OSError(self.error, os.strerror(self.error))
 
         return call
+
+
+async def test_bytes_are_on_disk_before_the_name(outputs, picture, facts, monkeypatch):
+    """The file is written, synced, named, and its folder synced, in that order, before the URL is given out."""
+    (outputs.root / "local/raw").mkdir(parents=True)
+    calls = []
+
+    def spy(name, real):
+        def call(*args, **kwargs):
+            place = name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode)
+            calls.append("fsync folder" if place else name)
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("write", "fsync", "link"):
+        monkeypatch.setattr(os, name, spy(name, getattr(os, name)))
+    await outputs.save(attrs.evolve(picture, thumbnail=None), RULES, facts())
+
+    assert ["write", "fsync", "link", "fsync folder"] == calls
 
 
 @pytest.mark.parametrize("for_good", [False, True])

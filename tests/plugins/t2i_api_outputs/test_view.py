@@ -587,6 +587,7 @@ def open_files() -> int:
 async def test_no_descriptor_is_left_open(server, put):
     """Whole, partial, unchanged, refused and broken-off answers all close their file."""
     put("local/x.mp4", b"x" * 3_000_000)
+    put("local/folder/x.png", b"x")
     await server.send("/View/local/x.mp4")
     before = open_files()
     for _ in range(10):
@@ -594,6 +595,7 @@ async def test_no_descriptor_is_left_open(server, put):
         await server.send("/View/local/x.mp4", Range="bytes=1-5")
         await server.send("/View/local/x.mp4", Range="bytes=99999999-")
         await server.send("/View/local/x.mp4", If_None_Match=tag)
+        await server.send("/View/local/folder")
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /View/local/x.mp4 HTTP/1.1\r\nHost: localhost\r\n\r\n")
         await reader.read(10)
