@@ -15,6 +15,7 @@ from .shapes import COLOR_NAMES, COLORS, SHAPES, SIZE, Canvas
 PALETTE = np.array(list(COLORS.values()), np.float32)
 TEMPLATE = 32
 LEAST_AREA = 40
+LEAST_DISTANCE = 40.0
 
 
 def nearest_color(rgb: np.ndarray) -> str:
@@ -59,9 +60,13 @@ class Seen:
         return found
 
     def centre(self, color: str) -> tuple[float, float] | None:
-        """The mean (x, y) of the foreground pixels nearest to a palette colour, None where there are few."""
-        points = np.argwhere(self.mask)
-        nearest = ((self.pixels[self.mask][:, None] - PALETTE) ** 2).sum(-1).argmin(1)
+        """The mean (x, y) of the foreground pixels nearest to a palette colour, None where there are few.
+
+        Here a pale thing beside a dark one must count too, so the mask is a wider one, without its blended rim.
+        """
+        mask = eroded(self.distance > LEAST_DISTANCE)
+        points = np.argwhere(mask)
+        nearest = ((self.pixels[mask][:, None] - PALETTE) ** 2).sum(-1).argmin(1)
         points = points[nearest == COLOR_NAMES.index(color)]
         if len(points) < LEAST_AREA:
             return None
@@ -76,7 +81,7 @@ def look(image: Image.Image) -> Seen:
     rim = np.concatenate([side.reshape(-1, 3) for side in sides])
     background = np.median(rim, 0)
     distance = np.sqrt(((pixels - background) ** 2).sum(-1))
-    mask = distance > max(40.0, 0.45 * float(np.percentile(distance, 99.5)))
+    mask = distance > max(LEAST_DISTANCE, 0.45 * float(np.percentile(distance, 99.5)))
     return Seen(pixels, nearest_color(background), distance, mask)
 
 

@@ -92,7 +92,7 @@ def new_scheduler() -> EulerDiscreteScheduler:
 
 def load_vae(folder: Path = SHIPPED) -> AutoencoderKL:
     """The autoencoder of a model folder, in float32."""
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", torch_dtype=torch.float32)
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae", dtype=torch.float32)
     return vae.eval()
 
 

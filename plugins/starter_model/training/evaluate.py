@@ -135,7 +135,7 @@ def scores(pipe: StableDiffusionPipeline, number: int, wrong: list[str]) -> dict
 
 def load(folder: Path) -> StableDiffusionPipeline:
     """The pipeline in float32, without a progress bar."""
-    pipe = StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
