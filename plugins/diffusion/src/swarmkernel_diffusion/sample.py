@@ -1,6 +1,6 @@
 """What a caller asks the engine for."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import attrs
@@ -13,13 +13,17 @@ from swarmkernel_diffusion.samplers import SAMPLERS
 from swarmkernel_diffusion.schedules import SCHEDULES
 
 
+def _sizes(shape: Iterable[int]) -> tuple[int, ...]:
+    return tuple(shape)
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Sample:
     """One picture to sample; refused with `DiffusionError` when a value makes no sense."""
 
     id: Hashable
     """The caller's name for it, unique among the active ones."""
-    shape: tuple[int, ...] = attrs.field(converter=tuple)
+    shape: tuple[int, ...] = attrs.field(converter=_sizes)
     """The latent's shape without the batch axis, such as (4, 64, 64)."""
     cond: Any
     """The conditioning, handed to `predict` as it is."""

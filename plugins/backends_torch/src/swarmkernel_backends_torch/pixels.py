@@ -1,0 +1,73 @@
+"""Latents to pixels: properly by the VAE, roughly by a linear map that is fitted to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import numpy as np
+import torch
+from PIL import Image
+
+#: Side of a preview in pixels: small enough to cost nothing on the wire.
+PREVIEW_SIDE = 256
+_FIT_SIZE = 128
+
+
+def decode(
+    vae: Any, latents: torch.Tensor, device: torch.device, *, offload: bool = False
+) -> np.ndarray[Any, Any]:
+    """Pixels (height, width, 3) uint8 of latents (channels, height, width)."""
+    vae = vae.to(device)
+    scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
+    pixels = vae.decode(scaled, return_dict=False)[0][0]
+    if offload:
+        vae.to("cpu")
+    levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    found: np.ndarray[Any, Any] = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return found
+
+
+@attrs.frozen(eq=False)
+class Previewer:
+    """An affine map from one latent to the mean colour of its pixels: *matrix* is (channels + 1, 3)."""
+
+    matrix: torch.Tensor
+
+    @classmethod
+    def fit(cls, vae: Any, device: torch.device) -> Previewer:
+        """
+        Fit the map to *vae* by least squares on pictures of smooth colour fields.
+
+        So it needs no table of factors, and suits any VAE.
+        """
+        pictures = _colour_fields(8)
+        vae = vae.to(device)
+        encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
+        latents = (encoded * vae.config.scaling_factor).float().cpu()
+        target = torch.nn.functional.interpolate(pictures, size=latents.shape[-2:], mode="area")
+        rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
+        rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)
+        solution = torch.linalg.lstsq(
+            rows.double(), target.permute(0, 2, 3, 1).flatten(0, 2).double()
+        ).solution
+        return cls(solution.float().to(device))
+
+    def draw(self, latents: torch.Tensor) -> Image.Image:
+        """A rough picture of latents (channels, height, width)."""
+        rows = latents.float().permute(1, 2, 0)
+        colours = rows @ self.matrix[:-1] + self.matrix[-1]
+        levels = ((colours.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).cpu().numpy()
+        picture = Image.fromarray(levels)
+        factor = PREVIEW_SIDE / max(picture.size)
+        return picture.resize(
+            [max(1, round(side * factor)) for side in picture.size], Image.Resampling.BILINEAR
+        )
+
+
+def _colour_fields(count: int) -> torch.Tensor:
+    """Pictures (count, 3, size, size) in -1..1 whose colour changes smoothly and takes in all of the colour cube."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, 4, 4, generator=generator) * 3 - 1.5
+    fields = torch.nn.functional.interpolate(coarse, size=(_FIT_SIZE, _FIT_SIZE), mode="bicubic")
+    return fields.clamp(-1, 1)

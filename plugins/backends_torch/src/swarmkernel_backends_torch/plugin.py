@@ -1,0 +1,32 @@
+"""What this package adds: the backend type `torch`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swarmkernel import Services
+from swarmkernel_backend_api import BackendType, NewBackend, hookimpl
+from swarmkernel_backends_torch.settings import TorchSettings
+
+TORCH = BackendType(
+    "torch",
+    "Torch (Stable Diffusion)",
+    make="swarmkernel_backends_torch.backend:TorchBackend",
+    settings=TorchSettings,
+    description="Stable Diffusion 1.x, 2.x and XL on this machine, with continuous batching.",
+    slots=lambda settings: settings.max_batch,
+    features=("variation_seed",),
+    compat_classes=frozenset({"stable-diffusion-v1", "stable-diffusion-v2", "stable-diffusion-xl-v1"}),
+)
+
+
+@hookimpl
+def backend_types() -> Iterable[BackendType]:
+    """The type `torch`."""
+    return (TORCH,)
+
+
+@hookimpl
+def backend_defaults(services: Services) -> Iterable[NewBackend]:  # noqa: ARG001
+    """One backend on the best device there is, so that a fresh install generates."""
+    return (NewBackend("torch", title="This machine"),)
