@@ -9,8 +9,8 @@ from typing import Any
 
 import attrs
 import pytest
-from swarmkernel import MemoryStore
 
+from swarmkernel import MemoryStore
 from swarmkernel_backend_api import (
     BackendApiSettings,
     BackendError,
@@ -24,7 +24,7 @@ from swarmkernel_backend_api import (
     WorkerLostError,
 )
 from swarmkernel_backend_api.service import add_defaults, free_when_idle
-from swarmkernel_backend_api.testing import SYNTHETIC, WORK, Task, Tick, fleet, until
+from swarmkernel_backend_api.testing import SYNTHETIC, WORK, Task, fleet, until
 
 SLOW = attrs.evolve(SYNTHETIC, id="slow", fast=False)
 
@@ -173,7 +173,12 @@ async def test_unknown_types_are_kept() -> None:
         await backends.toggle(0, enabled=False)
     async with fleet([SYNTHETIC], store) as backends:
         slot = backends.get(0)
-        assert ("#000000", "k", "Renamed", False) == (slot.settings.colour, slot.settings.secret, slot.title, slot.enabled)
+        assert ("#000000", "k", "Renamed", False) == (
+            slot.settings.colour,
+            slot.settings.secret,
+            slot.title,
+            slot.enabled,
+        )
 
 
 async def test_stored_settings_that_no_longer_fit_are_kept() -> None:
@@ -182,7 +187,9 @@ async def test_stored_settings_that_no_longer_fit_are_kept() -> None:
     async with fleet([SYNTHETIC], store) as backends:
         await backends.add("synthetic", {"slots": 2, "Colour": "#123456"})
         record = (await backends.records.load())[0]
-        await backends.records.save(attrs.evolve(record, settings=record.settings | {"slots": "many", "newer": 1}))
+        await backends.records.save(
+            attrs.evolve(record, settings=record.settings | {"slots": "many", "newer": 1})
+        )
     async with fleet([SYNTHETIC], store) as backends:
         slot = backends.get(0)
         assert Status.ERRORED is await settled(backends, slot)
@@ -398,7 +405,11 @@ async def test_work_for_a_stopped_backend_is_lost_work() -> None:
 async def test_defaults_that_do_not_fit_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     """Of the proposed default backends those with an unknown type or a bad value are logged, the others added."""
     async with fleet([SYNTHETIC]) as backends:
-        proposed = [NewBackend("nonsense"), NewBackend("synthetic", settings={"slots": "x"}), NewBackend("synthetic", "Good")]
+        proposed = [
+            NewBackend("nonsense"),
+            NewBackend("synthetic", settings={"slots": "x"}),
+            NewBackend("synthetic", "Good"),
+        ]
         await add_defaults(backends, proposed)
         assert ["Good"] == [slot.title for slot in backends]
         assert 2 == len([m for m in caplog.messages if "cannot be added" in m])
@@ -413,6 +424,29 @@ async def test_closing_lets_running_work_end() -> None:
         close = asyncio.create_task(backends.close())
         await asyncio.sleep(0.05)
         assert not slot.usable
-        assert Tick is not type(await work)
+        assert os.getpid() != (await work).pid
         await close
         assert Status.DISABLED is slot.status
+
+
+async def test_a_change_is_carried_through_when_its_caller_goes_away() -> None:
+    """An edit whose client hangs up while it waits still ends with the backend running under its new settings."""
+    async with fleet([SYNTHETIC], drain_seconds=5.0) as backends:
+        slot = await added(backends)
+        work = asyncio.create_task(job(slot, 0.3))
+        await asyncio.sleep(0.1)
+        edit = asyncio.create_task(backends.finish(backends.edit(0, {"slots": 2})))
+        await asyncio.sleep(0.05)
+        edit.cancel()
+        await work
+        await until(backends, lambda: slot.usable and slot.max_usages == 2)
+        assert os.getpid() != (await job(slot, 0)).pid
+
+
+async def test_nothing_starts_after_the_end() -> None:
+    """A backend added while the server stops, as a refresh of remote ones may do, gets no process."""
+    async with fleet([SYNTHETIC]) as backends:
+        await backends.close()
+        slot = await backends.add_nonreal(SYNTHETIC, SYNTHETIC.settings())
+        await asyncio.sleep(0.1)
+        assert (None, "") == (slot.host, Path(f"/proc/self/task/{os.getpid()}/children").read_text())

@@ -11,13 +11,13 @@ from swarmkernel_backend_api.forms import HIDDEN, form, masked, to_raw, to_setti
 
 @attrs.frozen
 class Settings:
-    address: str = setting("", title="Address", description="Where", placeholder="http://")
+    address: str = setting("", title="Address", description="Where", placeholder="http://")  # as attrs.field
     count: int = attrs.field(default=1, validator=attrs.validators.ge(0))
     ratio: float = 0.5
     on: bool = True
     mode: Literal["fast", "good"] = "fast"
     size: str = setting("s", values=["s", "l"], value_names=["Small", "Large"])
-    tags: list[str] = setting([])
+    tags: list[str] = setting([])  # noqa: RUF009
     limit: int | None = None
     key: str = setting("", secret=True)
 
@@ -25,7 +25,9 @@ class Settings:
 def test_the_form_shows_every_setting() -> None:
     """Each field gives one entry with the wire's name and type, and the choices of a dropdown."""
     entries = [field.entry() for field in form(Settings)]
-    assert ["Address", "count", "ratio", "on", "mode", "size", "tags", "limit", "key"] == [e["name"] for e in entries]
+    assert ["Address", "count", "ratio", "on", "mode", "size", "tags", "limit", "key"] == [
+        e["name"] for e in entries
+    ]
     kinds = ["text", "integer", "decimal", "boolean", "dropdown", "dropdown", "list", "integer", "text"]
     assert kinds == [e["type"] for e in entries]
     assert {
@@ -119,7 +121,7 @@ class Strange:
 @pytest.mark.parametrize("settings", [Needy, Strange])
 def test_a_settings_class_must_fit_a_form(settings: type) -> None:
     """A type whose settings have no defaults, or a field that no form can show, is refused when it is declared."""
-    with pytest.raises((ValueError, TypeError), match="address|when"):
+    with pytest.raises((ValueError, TypeError), match=r"address|when"):
         BackendType("x", "X", make="a:B", settings=settings)
 
 

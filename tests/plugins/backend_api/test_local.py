@@ -3,12 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
 
-from swarmkernel_backend_api import BackendError, Backends, BackendSlot, BackendType, NoSettings, Status, WorkerLostError
+from swarmkernel_backend_api import (
+    BackendError,
+    Backends,
+    BackendSlot,
+    BackendType,
+    NoSettings,
+    Status,
+    WorkerLostError,
+)
 from swarmkernel_backend_api.testing import SYNTHETIC, WORK, BackendConformance, Task, Tick, fleet, until
 
 
@@ -93,12 +101,12 @@ class TestSynthetic(BackendConformance):
     """The synthetic backend passes the suite that every backend must pass."""
 
     kind = SYNTHETIC
-    settings = {"ApiKey": "k", "slots": 2}
-    abilities = {"work", "free_memory"}
+    settings: ClassVar = {"ApiKey": "k", "slots": 2}
+    abilities: ClassVar = {"work", "free_memory"}
 
 
 class TestLocal(BackendConformance):
     """The suite holds for a backend in the server's own process too."""
 
     kind = LOCAL
-    abilities = {"work"}
+    abilities: ClassVar = {"work"}

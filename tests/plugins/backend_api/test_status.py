@@ -4,8 +4,8 @@ from typing import Any
 
 import attrs
 import pytest
-from swarmkernel import MemoryStore
 
+from swarmkernel import MemoryStore
 from swarmkernel_backend_api import (
     BackendApiSettings,
     Backends,
@@ -19,14 +19,23 @@ from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.slot import since
 from swarmkernel_backend_api.testing import SYNTHETIC
 
-R, L, W, E, D, I = Status.RUNNING, Status.LOADING, Status.WAITING, Status.ERRORED, Status.DISABLED, Status.IDLE  # noqa: E741
+R, L, W, E, D, N = (
+    Status.RUNNING,
+    Status.LOADING,
+    Status.WAITING,
+    Status.ERRORED,
+    Status.DISABLED,
+    Status.IDLE,
+)
 
 
 def backends_with(*states: tuple[Status, bool]) -> Backends:
     backends = Backends({}, BackendApiSettings(), Records.of(MemoryStore()))
     for number, (status, enabled) in enumerate(states):
         kind = attrs.evolve(SYNTHETIC, features=("common", status.value))
-        slot = BackendSlot(number, kind, SYNTHETIC.settings(), backends.notify, status=status, enabled=enabled)
+        slot = BackendSlot(
+            number, kind, SYNTHETIC.settings(), backends.notify, status=status, enabled=enabled
+        )
         backends._slots[number] = slot
     return backends
 
@@ -46,12 +55,12 @@ def on(*statuses: Status) -> list[tuple[Status, bool]]:
         ([(E, False), (R, True)], "running", "", False),
         (on(R, L), "some_loading", "warn", True),
         (on(R, W), "some_loading", "warn", True),
-        (on(R, D, I), "running", "", False),
+        (on(R, D, N), "running", "", False),
         (on(L, D), "loading", "soft", True),
         (on(W), "loading", "soft", True),
-        (on(D, I), "disabled", "warn", False),
-        (on(I), "idle", "warn", False),
-        ([(E, False), (I, True)], "idle", "warn", False),
+        (on(D, N), "disabled", "warn", False),
+        (on(N), "idle", "warn", False),
+        ([(E, False), (N, True)], "idle", "warn", False),
     ],
 )
 def test_the_first_row_that_holds(states: list[Any], status: str, kind: str, any_loading: bool) -> None:
@@ -63,13 +72,13 @@ def test_the_first_row_that_holds(states: list[Any], status: str, kind: str, any
 
 def test_features_of_enabled_backends_that_are_not_idle() -> None:
     """Supported features are the union over enabled backends that are not idle, each once."""
-    backends = backends_with((R, True), (E, True), (L, False), (I, True))
+    backends = backends_with((R, True), (E, True), (L, False), (N, True))
     assert ["common", "running", "errored"] == supported_features(backends)
 
 
 def test_running_and_loading_are_counted() -> None:
     """The count of older clients has running and loading backends."""
-    assert 2 == count_running(backends_with(*on(R, L, W, E, D, I)))
+    assert 2 == count_running(backends_with(*on(R, L, W, E, D, N)))
 
 
 @pytest.mark.parametrize(

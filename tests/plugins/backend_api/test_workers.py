@@ -8,14 +8,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 
 import attrs
 import pytest
 
-from swarmkernel_backend_api import FREE_MEMORY, BackendError, Backends, BackendSlot, FreeMemory, Status, WorkerLostError
-from swarmkernel_backend_api import frames
+from swarmkernel_backend_api import (
+    FREE_MEMORY,
+    BackendError,
+    Backends,
+    BackendSlot,
+    FreeMemory,
+    Status,
+    WorkerLostError,
+    frames,
+)
 from swarmkernel_backend_api.testing import SYNTHETIC, WORK, Task, Tick, fleet, until
 from swarmkernel_backend_api.worker_host import WorkerHost
 
@@ -316,13 +325,18 @@ async def test_a_worker_opens_no_port_and_imports_from_nowhere() -> None:
     async with fleet([SYNTHETIC]) as backends:
         slot = await running(backends)
         process = Path(f"/proc/{pid_of(slot)}")
-        assert [] == [f for f in process.joinpath("fd").iterdir() if "socket" in os.readlink(f) and listens(f)]
+        assert [] == [
+            f for f in process.joinpath("fd").iterdir() if "socket" in str(f.readlink()) and listens(f)
+        ]
         assert b"-P" in process.joinpath("cmdline").read_bytes().split(b"\0")
 
 
 def listens(descriptor: Path) -> bool:
-    inode = os.readlink(descriptor).strip("socket:[]")
-    return any(line.split()[9] == inode and line.split()[3] == "0A" for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    inode = str(descriptor.readlink()).strip("socket:[]")
+    return any(
+        line.split()[9] == inode and line.split()[3] == "0A"
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+    )
 
 
 async def test_stopping_leaves_no_process() -> None:
@@ -393,3 +407,29 @@ async def test_ctrl_c_is_left_to_the_server() -> None:
         assert os.getpgid(0) != os.getpgid(pid)
         os.kill(pid, signal.SIGINT)
         assert pid == (await collect(slot, Task()))[-1].pid
+
+
+@pytest.fixture(name="tight")
+def _tight() -> Iterator[Path]:
+    """A memory cgroup of 200 MiB, to put a worker into."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    group = (v1 if v1.exists() else Path("/sys/fs/cgroup")) / f"swarmkernel-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        limit = group / ("memory.limit_in_bytes" if v1.exists() else "memory.max")
+        limit.write_text(str(200 << 20))
+    except OSError as error:
+        pytest.skip(f"memory cgroups cannot be made here: {error}")
+    yield group
+    group.rmdir()
+
+
+async def test_a_worker_killed_for_want_of_memory_is_told_apart(tight: Path) -> None:
+    """When the operating system kills a worker because memory is short, its call is lost as such, and not to be tried again."""
+    async with fleet([SYNTHETIC]) as backends:
+        slot = await running(backends)
+        (tight / "cgroup.procs").write_text(str(pid_of(slot)))
+        with pytest.raises(WorkerLostError, match="ran out of memory") as caught:
+            await collect(slot, Task("oom_host"))
+        assert ("worker_oom", False) == (caught.value.error_id, caught.value.may_retry)
+        await until(backends, lambda: slot.status is Status.RUNNING)

@@ -3,8 +3,8 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Coroutine, Iterator, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -20,6 +20,7 @@ from swarmkernel_backend_api.types import BackendType, Status
 from swarmkernel_backend_api.worker_host import WorkerHost
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @attrs.define(eq=False)
@@ -36,6 +37,7 @@ class Backends:
     _next_nonreal: int = attrs.field(default=-1, init=False)
     _turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
     _change: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _changes: "set[asyncio.Task[Any]]" = attrs.field(factory=set, init=False)
     _gate: asyncio.Semaphore = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -65,6 +67,13 @@ class Backends:
         except TimeoutError:
             return False
         return True
+
+    async def finish(self, change: Coroutine[Any, Any, T]) -> T:
+        """Carry a change through, even if whoever asked for it goes away meanwhile."""
+        task = asyncio.create_task(change)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        return await asyncio.shield(task)
 
     # What an administrator does.
 
@@ -179,7 +188,7 @@ class Backends:
 
     async def restart(self, slots: list[BackendSlot]) -> int:
         """Restart those that run or gave up, one after another so that not all are away at once; how many."""
-        chosen = [slot for slot in slots if slot.status in {Status.RUNNING, Status.IDLE, Status.ERRORED}]
+        chosen = [slot for slot in slots if slot.status in {Status.RUNNING, Status.ERRORED}]
         for slot in chosen:
             if supervisor := self._supervisors.get(slot):
                 await supervisor.restart(self.limits.drain_seconds)
@@ -207,6 +216,7 @@ class Backends:
         for slot in self._slots.values():
             slot.reserved = True
         await asyncio.gather(*(s.shut_down(self.limits.drain_seconds, for_good=True) for s in supervisors))
+        await asyncio.gather(*self._changes, return_exceptions=True)
 
     def _known(self, number: int) -> BackendSlot:
         slot = self._slots.get(number)
@@ -222,7 +232,7 @@ class Backends:
         slot = BackendSlot(number, kind, settings, self.notify, title)
         slot.max_usages = _max_usages(slot)
         self._slots[number] = slot
-        self._supervisors[slot] = Supervisor(slot, self.limits, self._gate, self._host)
+        self._supervisors[slot] = Supervisor(slot, self.limits, self._gate, self._host, closed=self.closing)
         self.notify()
         return slot
 

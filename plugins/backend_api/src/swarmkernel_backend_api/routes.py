@@ -1,6 +1,6 @@
 """The eight routes about backends."""
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 
 from swarmkernel import Body, Call, Route, RouteError
@@ -66,7 +66,7 @@ async def add_new_backend(call: Call, type_id: str) -> dict[str, object]:
     * ``type_id``: an id of ``ListBackendTypes``.
     """
     with _changing(call) as backends:
-        return _shown(await backends.add(type_id))
+        return await backends.finish(_then_shown(backends.add(type_id)))
 
 
 async def delete_backend(call: Call, backend_id: int) -> dict[str, object]:
@@ -75,7 +75,11 @@ async def delete_backend(call: Call, backend_id: int) -> dict[str, object]:
     * ``backend_id``: the backend's id.
     """
     with _changing(call) as backends:
-        return {"result": "Deleted." if await backends.delete(backend_id) else "Already didn't exist."}
+        return {
+            "result": "Deleted."
+            if await backends.finish(backends.delete(backend_id))
+            else "Already didn't exist."
+        }
 
 
 async def toggle_backend(call: Call, backend_id: int, enabled: bool) -> dict[str, object]:
@@ -85,7 +89,11 @@ async def toggle_backend(call: Call, backend_id: int, enabled: bool) -> dict[str
     * ``enabled``: whether it shall run.
     """
     with _changing(call) as backends:
-        return {"result": "Success." if await backends.toggle(backend_id, enabled=enabled) else "No change."}
+        return {
+            "result": "Success."
+            if await backends.finish(backends.toggle(backend_id, enabled=enabled))
+            else "No change."
+        }
 
 
 async def edit_backend(
@@ -107,7 +115,8 @@ async def edit_backend(
                 "'settings' must be an object from setting names to values.", error_id="invalid_parameter"
             )
         wanted = None if new_id < 0 or new_id == backend_id else new_id
-        return _shown(await backends.edit(backend_id, settings, title=title, new_id=wanted))
+        edit = backends.edit(backend_id, settings, title=title, new_id=wanted)
+        return await backends.finish(_then_shown(edit))
 
 
 async def restart_backends(call: Call, backend: str = "all") -> dict[str, object]:
@@ -120,7 +129,10 @@ async def restart_backends(call: Call, backend: str = "all") -> dict[str, object
             raise RouteError(
                 f"'backend' must be an id or 'all', not {backend!r:.80}.", error_id="invalid_parameter"
             )
-        return {"result": "Success.", "count": await backends.restart(_chosen(backends, backend))}
+        return {
+            "result": "Success.",
+            "count": await backends.finish(backends.restart(_chosen(backends, backend))),
+        }
 
 
 async def free_backend_memory(
@@ -134,6 +146,11 @@ async def free_backend_memory(
     backends = call.get(Backends)
     targets = [slot for slot in _chosen(backends, backend) if slot.serving]
     return {"result": bool(targets), "count": await backends.free_memory(targets, system_ram=system_ram)}
+
+
+async def _then_shown(change: Awaitable[BackendSlot]) -> dict[str, object]:
+    """The backend as it is right after a change, before its start goes on."""
+    return _shown(await change)
 
 
 def _chosen(backends: Backends, backend: str) -> list[BackendSlot]:

@@ -28,7 +28,7 @@ class Supervisor:
     limits: BackendApiSettings
     gate: asyncio.Semaphore
     make_host: Callable[[BackendSlot], Host]
-    closed: bool = attrs.field(default=False, init=False)
+    closed: bool = attrs.field(default=False, kw_only=True)
     _life: "asyncio.Task[None] | None" = attrs.field(default=None, init=False)
     _turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
     _crashes: "deque[float]" = attrs.field(factory=deque, init=False)

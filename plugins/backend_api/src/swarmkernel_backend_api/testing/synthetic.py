@@ -28,6 +28,7 @@ Verb = Literal[
     "segv",
     "raise",
     "oom_cuda",
+    "oom_host",
     "exit",
     "garbage",
     "wrong_reply",
@@ -84,7 +85,7 @@ class OutOfMemoryError(RuntimeError):
     """Named like torch's."""
 
 
-def misbehave(verb: Verb) -> None:  # noqa: C901  # one line per way to fail
+def misbehave(verb: Verb) -> None:  # noqa: C901, PLR0912  # one case per way to fail
     """Fail in the way that the verb names; ``ok`` does nothing."""
     match verb:
         case "hang_py":
@@ -99,6 +100,10 @@ def misbehave(verb: Verb) -> None:  # noqa: C901  # one line per way to fail
             raise RuntimeError("as asked")
         case "oom_cuda":
             raise OutOfMemoryError("CUDA out of memory")
+        case "oom_host":
+            hoard = []
+            while True:
+                hoard.append(b"x" * (16 << 20))
         case "exit":
             os._exit(3)
         case "garbage":
