@@ -75,7 +75,8 @@ class Pictures:
 
     def _shown(self, job: Job) -> dict[str, Any]:
         """The parameters that metadata tell of, the ones that matter whether or not they were given."""
-        values = {"steps": 20, "cfgscale": 7.0, **parameters(job)}
+        values: dict[str, Value] = parameters(job)
+        values = {**values, "steps": values.get("steps", 20), "cfgscale": values.get("cfgscale", 7.0)}
         hidden = {param.id for param in self.registry if param.hidden_from_metadata}
         return {key: plain(value) for key, value in values.items() if key not in hidden}
 

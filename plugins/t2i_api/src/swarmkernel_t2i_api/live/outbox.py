@@ -19,13 +19,14 @@ Render: TypeAlias = Callable[[], Frame | None]
 class Outbox:
     """An ordered buffer. Of frames under one key only the latest is kept; frames without a key are all kept.
 
-    At most about `limit` bytes of long texts stay in memory; what is beyond waits in temporary files.
+    At most about `limit` characters of long texts stay in memory (`held` are there now); what is beyond waits in
+    temporary files.
     """
 
     limit: int
     _entries: OrderedDict[Hashable, Render] = attrs.field(factory=OrderedDict, init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
-    _held: int = attrs.field(default=0, init=False)
+    held: int = attrs.field(default=0, init=False)
 
     def __len__(self) -> int:
         """How many frames wait."""
@@ -44,15 +45,15 @@ class Outbox:
     def put_long(self, frame: Frame, key: str) -> None:
         """Like `put`, for a frame whose text under *key* may be very long."""
         size = len(frame[key])
-        if self._held + size > self.limit:
+        if self.held + size > self.limit:
             self._entries[object()] = _Spilled.of(frame, key).render
         else:
-            self._held += size
+            self.held += size
             self._entries[object()] = lambda: self._release(frame, size)
         self._news.set()
 
     def _release(self, frame: Frame, size: int) -> Frame:
-        self._held -= size
+        self.held -= size
         return frame
 
     def poke(self) -> None:

@@ -27,6 +27,7 @@ _INTERNAL = (
         ignore="1",
         min=1,
         max=100,
+        view_min=1,
         view_max=10,
         step=1,
         advanced=True,

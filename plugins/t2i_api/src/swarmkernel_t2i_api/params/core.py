@@ -71,7 +71,6 @@ _CORE = (
         ignore="1",
         min=1,
         max=10000,
-        view_max=100,
         step=1,
         priority=-50,
         group=CORE,

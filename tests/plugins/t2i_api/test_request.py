@@ -1,0 +1,324 @@
+"""From the body of a request to a checked one."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+
+import attrs
+import pytest
+
+from swarmkernel import MemoryStore, Services, Session, UserData
+from swarmkernel_models_api import ModelFolder, Models
+from swarmkernel_t2i_api import Param
+from swarmkernel_t2i_api.errors import LimitError, ParamError
+from swarmkernel_t2i_api.jobs.job import Demand, Job
+from swarmkernel_t2i_api.jobs.pictures import Pictures, image_format, parameters
+from swarmkernel_t2i_api.outputs.files import Outputs
+from swarmkernel_t2i_api.params import PARAMS
+from swarmkernel_t2i_api.params.registry import ParamRegistry
+from swarmkernel_t2i_api.params.request import RequestReader, wrap_text
+from swarmkernel_t2i_api.settings import T2ISettings
+from tests.plugins.t2i_api.conftest import write_model
+
+SESSION = Session("0" * 40, "local", "", 0.0, 0.0)
+EXTRA = [
+    Param("Brush Size", "integer", "3", ignore="3", min=1, max=9),
+    Param("Magic", "text", "", feature_flag="magic, wand"),
+]
+
+
+@attrs.frozen
+class Choices:
+    """A user's settings and presets."""
+
+    chosen: Mapping[str, object] = attrs.Factory(dict)
+    presets: Mapping[str, Mapping[str, str]] = attrs.Factory(dict)
+
+    async def settings(self, user_id):
+        """The settings as they are."""
+        return dict(self.chosen)
+
+    async def preset(self, user_id, title):
+        """A preset by title in any case."""
+        return self.presets.get(title.lower())
+
+    async def param_edits(self, user_id):
+        """No edits."""
+
+
+@pytest.fixture(name="models")
+async def _models(tmp_path):
+    for name, architecture in (
+        ("alpha", "stable-diffusion-v1"),
+        ("fol/big-xl", "stable-diffusion-xl-v1-base"),
+    ):
+        write_model(tmp_path, name, architecture)
+    vae = write_model(tmp_path, "vae", "stable-diffusion-v1/vae")
+    (tmp_path / "VAE").mkdir()
+    vae.rename(tmp_path / "VAE" / "soft.safetensors")
+    models = Models(
+        [ModelFolder(tmp_path / "Models/Stable-Diffusion"), ModelFolder(tmp_path / "VAE", "VAE")],
+        MemoryStore(),
+    )
+    await models.refresh()
+    return models
+
+
+@pytest.fixture(name="reader")
+def _reader(models):
+    def make(choices: Choices | None = None, **limits: int) -> RequestReader:
+        services = Services()
+        if choices is not None:
+            services.add(UserData, choices)
+        registry = ParamRegistry({param.id: param for param in (*PARAMS, *EXTRA)})
+        return RequestReader(registry, models, services, T2ISettings(**limits))
+
+    return make
+
+
+async def read(reader, *, allowed=True, **body):
+    """One request of the local user."""
+    return await reader.read({"images": 1, **body}, SESSION, lambda _permission: allowed)
+
+
+async def test_defaults(reader):
+    """A request with a prompt alone gets the default model in its size and a random seed; nothing else is set."""
+    request = await read(reader(), prompt="a cat")
+    assert ("alpha.safetensors", False) == (request.model.name, request.model_named)
+    assert (512, 512) == (request.width, request.height)
+    assert 0 <= request.values["seed"] < 2**31
+    assert {"prompt", "model", "seed", "width", "height"} == set(request.values)
+    assert frozenset() == request.features
+
+
+async def test_named_model(reader):
+    """A model is found by a part of its name, and gives the picture its size."""
+    request = await read(reader(), prompt="", model="Big-XL")
+    assert "fol/big-xl.safetensors" == request.model.name
+    assert (1024, 1024) == (request.width, request.height)
+    assert Demand("fol/big-xl.safetensors", "stable-diffusion-xl-v1") == Demand.of(request)
+
+
+async def test_keys(reader):
+    """Keys are parameters in any spelling; unknown ones, null and control keys change nothing."""
+    request = await read(
+        reader(), session_id="x", unknown=[1], **{"CFG Scale": "3", "Brush_Size": 4, "steps": None}
+    )
+    assert (3.0, 4) == (request.values["cfgscale"], request.values["brushsize"])
+    assert "steps" not in request.values
+
+
+async def test_request_ids(reader):
+    """Requests of a user count from 1001, also those of other sessions."""
+    one = reader()
+    assert ["1001", "1002"] == [(await read(one)).id, (await read(one)).id]
+    other = Session("1" * 40, "ann", "", 0.0, 0.0)
+    assert "1001" == (await one.read({"images": 1}, other, lambda _permission: True)).id
+
+
+async def test_presets(reader):
+    """Presets override what was given, in order, and may wrap the prompt and change how many images there are."""
+    presets = {
+        "photo": {"prompt": "photo of {value}, sharp", "images": "3", "steps": "9"},
+        "fast": {"Steps": "4", "unheard": "of"},
+    }
+    request = await read(
+        reader(Choices(presets=presets)), prompt="a cat", steps=20, presets=["Photo", "missing", "fast"]
+    )
+    assert "photo of a cat, sharp" == request.text("prompt")
+    assert (3, 4) == (request.images, request.values["steps"])
+    assert ["Photo", "missing", "fast"] == request.extra["presets_used"]
+
+
+def test_wrap_text():
+    """Only what comes before the first segment, object or region is wrapped; the rest goes to the end."""
+    assert "a X b" == wrap_text("a {value} b", "X")
+    assert "a X b <segment:face>nice" == wrap_text("a {value} b", "X <segment:face>nice")
+    assert "X, X <region:1><object:2>" == wrap_text("{value}, {value}", "X <region:1><object:2>")
+
+
+@pytest.mark.parametrize("extra", [{"a": 1, "b": [1, "x"]}, '{"a": 1, "b": [1, "x"]}'])
+async def test_extra_metadata(reader, extra):
+    """Metadata of the caller may be an object or its text; arrays stay, all else becomes text."""
+    assert {"a": "1", "b": [1, "x"]} == (await read(reader(), extra_metadata=extra)).extra
+
+
+@pytest.mark.parametrize("extra", ["{", [1], 5, "[]"])
+async def test_bad_extra_metadata(reader, extra):
+    """Metadata that are no object are refused."""
+    with pytest.raises(ParamError, match="extra_metadata"):
+        await read(reader(), extra_metadata=extra)
+
+
+@pytest.mark.parametrize(
+    ("body", "limits", "reason"),
+    [
+        ({"images": 101}, {}, "at most 100"),
+        ({"images": 20, "batchsize": 6}, {}, "120 pictures"),
+        ({"width": 4097}, {}, "width"),
+        ({"rawresolution": "64x5000"}, {}, "height"),
+        ({"steps": 151}, {}, "151 steps"),
+        ({"width": 4000, "height": 4000, "steps": 150, "images": 10}, {}, "pixels x steps x pictures"),
+        ({"images": 2}, {"max_images": 1}, "at most 1"),
+    ],
+)
+async def test_limits(reader, body, limits, reason):
+    """A request beyond what the operator allows is refused with the number that is allowed."""
+    with pytest.raises(LimitError, match=reason):
+        await read(reader(**limits), **body)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"prompt": "x" * 5_000_000}, "5000000 characters, at most 32768"),
+        ({"negativeprompt": "x" * 32_769}, "Negative Prompt"),
+        ({"steps": 0}, "0 steps"),
+        ({"model": "unheard of"}, "no Stable-Diffusion model"),
+        ({"rawresolution": "huge"}, "WIDTHxHEIGHT"),
+    ],
+)
+async def test_bad_values(reader, body, reason):
+    """A value that no picture can have is refused with the reason."""
+    with pytest.raises(ParamError, match=reason):
+        await read(reader(), **body)
+
+
+async def test_prompt_limit(reader):
+    """A prompt of exactly as many characters as are allowed is accepted."""
+    assert 32_768 == len((await read(reader(), prompt="x" * 32_768)).text("prompt"))
+
+
+async def test_permissions(reader):
+    """A parameter that needs a permission is refused to who lacks it; the others are not."""
+    assert "x" == (await read(reader(), allowed=False, prompt="x")).text("prompt")
+    with pytest.raises(ParamError, match="not allowed.*Model"):
+        await read(reader(), allowed=False, model="alpha")
+
+
+async def test_hidden_models(reader, models):
+    """A model that the user may not know of does not exist for them."""
+    models.restrict(lambda _user, model: model.name == "alpha.safetensors")
+    with pytest.raises(ParamError, match="there is no"):
+        await read(reader(), model="big-xl")
+
+
+async def test_features(reader):
+    """What is set decides what a backend must support; flags that only steer clients do not count."""
+    request = await read(reader(), magic="on", sampler="euler", variationseedstrength=0.5)
+    assert {"magic", "wand", "comfyui", "variation_seed"} == request.features
+    assert {"magic", "wand", "variation_seed"} == Demand.of(request).features
+
+
+async def test_vae(reader):
+    """A VAE is one that was named, or the one of the user's settings for the model's family."""
+    choices = Choices({"vaes.defaultsdv1vae": "soft"})
+    assert (await read(reader(choices))).vae is None
+    assert "soft.safetensors" == (await read(reader(), vae="Soft")).vae.name
+    assert "soft.safetensors" == (await read(reader(choices), vae="Automatic")).vae.name
+    assert "soft.safetensors" == (await read(reader(choices), automaticvae=True)).vae.name
+    assert (await read(reader(choices), automaticvae=True, model="big-xl")).vae is None
+
+
+def job_of(request, batch=0, item=0):
+    """One job of a request."""
+    return Job(request, Demand.of(request), batch, item, batch * request.batch_size + item, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("body", "seeds"),
+    [
+        ({"images": 2, "batchsize": 2}, [10, 11, 12, 13]),
+        ({"images": 2, "batchsize": 2, "noseedincrement": True}, [10, 11, 10, 11]),
+        ({"images": 2, "variationseed": 50, "variationseedstrength": 0.5}, [(10, 50), (10, 51)]),
+        (
+            {"images": 2, "batchsize": 2, "variationseed": 50, "variationseedstrength": 0.5},
+            [(10, 50), (11, 51), (10, 52), (11, 53)],
+        ),
+        ({"images": 2, "variationseed": 50}, [10, 11]),
+    ],
+)
+async def test_seeds(reader, tmp_path, body, seeds):
+    """Seeds count from picture to picture; with a variation seed that one counts, within a batch both do."""
+    request = await read(reader(), seed=10, **body)
+    pictures = Pictures(reader().registry, Outputs(tmp_path))
+    jobs = [
+        job_of(request, batch, item) for batch in range(request.images) for item in range(request.batch_size)
+    ]
+    made = [pictures.image_job(job) for job in jobs]
+    got = [job.seed if job.variation_seed is None else (job.seed, job.variation_seed) for job in made]
+    assert seeds == got
+    assert [job.seed for job in made] == [
+        json.loads(job.metadata)["sui_image_params"]["seed"] for job in made
+    ]
+
+
+async def test_largest_seed(reader):
+    """Counting beyond the largest seed starts again at zero."""
+    request = await read(reader(), seed=2**63 - 1, images=2)
+    assert [2**63 - 1, 0] == [parameters(job_of(request, batch))["seed"] for batch in (0, 1)]
+
+
+async def test_image_job(reader, tmp_path):
+    """A backend gets every parameter, typed, with the model's and the VAE's files."""
+    request = await read(
+        reader(), prompt="p", negativeprompt="n", model="alpha", vae="soft", steps=3, cfgscale=2, sampler="lcm",
+        scheduler="karras", clipstopatlayer=-2, brushsize=5, nopreviews="true", width=640, height=320, seed=1,
+    )  # fmt: skip
+    job = Pictures(reader().registry, Outputs(tmp_path)).image_job(job_of(request))
+    assert ("p", "n", 3, 2.0, "lcm", "karras", -2) == (
+        job.prompt, job.negative_prompt, job.steps, job.cfg_scale, job.sampler, job.scheduler, job.clip_stop_at_layer,
+    )  # fmt: skip
+    assert ("alpha.safetensors", "stable-diffusion-v1") == (job.model, job.compat_class)
+    assert ("alpha.safetensors", "soft.safetensors") == (Path(job.model_path).name, Path(job.vae_path).name)
+    assert ({"brushsize": 5}, False, 640, 320, 1) == (
+        job.extra,
+        job.previews,
+        job.width,
+        job.height,
+        job.seed,
+    )
+
+
+async def test_metadata(reader, tmp_path):
+    """Metadata tell every parameter that was set, typed, and those that always matter; and the models' files."""
+    request = await read(
+        reader(), prompt="é", model="big-xl", seed=7, forwardswarmdata=True, extra_metadata={"mine": "x"}
+    )
+    text = Pictures(reader().registry, Outputs(tmp_path)).metadata(job_of(request), more=True)
+    assert text.isascii()
+    blocks = json.loads(text)
+    params = blocks["sui_image_params"]
+    version = params.pop("swarm_version")
+    assert version
+    assert {
+        "prompt": "é", "model": "fol/big-xl", "seed": 7, "width": 1024, "height": 1024, "steps": 20, "cfgscale": 7.0,
+    } == params  # fmt: skip
+    facts = blocks["sui_extra_data"]
+    assert {"date", "prep_time", "mine", "more"} == set(facts)
+    assert f"{datetime.now():%Y-%m-%d}" == facts["date"]
+    assert [("fol/big-xl.safetensors", "model")] == [(m["name"], m["param"]) for m in blocks["sui_models"]]
+
+
+@pytest.mark.parametrize(
+    ("body", "settings", "form"),
+    [
+        ({}, {}, ("PNG", 100, 0, True)),
+        ({}, {"fileformat.imageformat": "JPG", "fileformat.imagequality": 80}, ("JPG", 80, 0, True)),
+        ({"imageformat": "webp_lossless"}, {"fileformat.dpi": 300}, ("WEBP_LOSSLESS", 100, 300, True)),
+        ({"imageformat": "jpg75"}, {"fileformat.imagequality": 80}, ("JPG", 75, 0, True)),
+        ({}, {"fileformat.savemetadata": False}, ("PNG", 100, 0, False)),
+        ({"donotsave": True, "imageformat": "JPG"}, {}, ("PNG", 100, 0, False)),
+        ({}, {"savefiles": False}, ("PNG", 100, 0, False)),
+        (
+            {"donotsave": True, "imageformat": "JPG"},
+            {"fileformat.reformattransientimages": True},
+            ("JPG", 100, 0, True),
+        ),
+    ],
+)
+async def test_image_format(reader, body, settings, form):
+    """The file's format is the request's, else the user's; what is not saved stays as it was made."""
+    made = image_format(await read(reader(Choices(settings)), **body))
+    assert form == (made.kind, made.quality, made.dpi, made.embed)
