@@ -15,12 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from swarmkernel import ConflictError, StartupError, Store, StoreError
 from swarmkernel_store_sql.schema import ROWS, check_schema, is_laid_out, lay_out
-from swarmkernel_store_sql.sql import SqlStore, said
+from swarmkernel_store_sql.sql import SqlStore, said, uninterrupted
 
 TRIES: Final = 6
 """Of a write that PostgreSQL refuses because of others, the first included."""
 LOCK_MILLISECONDS: Final = 30_000
 CONNECT_SECONDS: Final = 10
+LOCK: Final = text(f"LOCK TABLE {ROWS.name} IN SHARE ROW EXCLUSIVE MODE")
 SETUP_LOCK: Final = 0x5357_4B53
 """Any number, the same for all servers that share a database."""
 
@@ -33,11 +34,9 @@ class PostgresqlStore(SqlStore):
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
         """Keep all other writers out, as SQLite does, and readers in; commit at the end."""
-        async with self.connected() as conn:
-            with self.explaining():
-                async with conn.begin():
-                    await conn.execute(text(f"LOCK TABLE {ROWS.name} IN SHARE ROW EXCLUSIVE MODE"))
-                    yield conn
+        async with self.connected() as conn, self.whole(conn.begin()):
+            await uninterrupted(conn.execute(LOCK))
+            yield conn
 
     async def _write(self, statement: Executable) -> int | None:
         conn = self.current()
@@ -95,7 +94,11 @@ def _engine(url: URL) -> AsyncEngine:
     }
     return create_async_engine(
         url.set(drivername="postgresql+asyncpg", query=query),
-        connect_args={"timeout": CONNECT_SECONDS, "server_settings": settings},
+        connect_args={
+            "timeout": CONNECT_SECONDS,
+            "command_timeout": 2 * LOCK_MILLISECONDS / 1000,
+            "server_settings": settings,
+        },
         isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # finds out that the database was restarted
         hide_parameters=True,
@@ -109,11 +112,9 @@ def _name(url: URL) -> str:
 
 async def _prepare(store: PostgresqlStore) -> None:
     try:
-        async with store.connected() as conn:
-            with store.explaining():
-                async with conn.begin():
-                    await conn.execute(text(f"SELECT pg_advisory_xact_lock({SETUP_LOCK})"))
-                    await conn.run_sync(_set_up, store.where)
+        async with store.connected() as conn, store.whole(conn.begin()):
+            await conn.execute(text(f"SELECT pg_advisory_xact_lock({SETUP_LOCK})"))
+            await conn.run_sync(_set_up, store.where)
     except StoreError as error:
         raise StartupError(f"{error}. Check [store_sql] url and the database.") from error
 

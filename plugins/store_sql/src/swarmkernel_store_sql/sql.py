@@ -1,16 +1,19 @@
 """What the store does in every database."""
 
+import asyncio
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, ClassVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import ColumnElement, Executable, Select, and_, delete, select, update
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 
 from swarmkernel import ConflictError, Row, RowStore, StoreError
 from swarmkernel_store_sql.schema import ROWS
+
+T = TypeVar("T")
 
 
 class SqlStore(RowStore[AsyncConnection]):
@@ -29,9 +32,8 @@ class SqlStore(RowStore[AsyncConnection]):
     @asynccontextmanager
     async def nest(self, handle: AsyncConnection) -> AsyncIterator[None]:
         """A savepoint."""
-        with self.explaining():
-            async with handle.begin_nested():
-                yield
+        async with self.whole(handle.begin_nested()):
+            yield
 
     async def read_row(self, collection: str, key: str) -> Row | None:
         """The row, as the transaction that the task is in sees it."""
@@ -93,25 +95,39 @@ class SqlStore(RowStore[AsyncConnection]):
 
     async def _fetch_from(self, conn: AsyncConnection, query: Select[Any]) -> list[Any]:
         with self.explaining():
-            return list((await conn.execute(query)).all())
+            return list((await uninterrupted(conn.execute(query))).all())
 
     async def execute(self, conn: AsyncConnection, statement: Executable) -> int | None:
         """Run what returns the version of one row at most."""
         with self.explaining():
-            return (await conn.execute(statement)).scalar_one_or_none()
+            return (await uninterrupted(conn.execute(statement))).scalar_one_or_none()
 
     @asynccontextmanager
     async def connected(self, **options: Any) -> AsyncIterator[AsyncConnection]:
         """A connection of the pool, with SQLAlchemy's execution options."""
+        conn = self._engine.execution_options(**options).connect()
         try:
-            conn = await self._engine.connect()
-        except Exception as error:  # drivers raise anything here, OSError and their own
-            raise StoreError(f"{self.where} cannot be reached: {said(error)}") from error
-        try:
-            yield await conn.execution_options(**options)
+            try:
+                await uninterrupted(conn.start())
+            except Exception as error:  # drivers raise anything here, OSError and their own
+                raise StoreError(f"{self.where} cannot be reached: {said(error)}") from error
+            yield conn
         finally:
-            with self.explaining():
-                await conn.close()
+            if conn.sync_connection is not None:
+                with self.explaining():
+                    await uninterrupted(conn.close())
+
+    @asynccontextmanager
+    async def whole(self, transaction: AsyncTransaction) -> AsyncIterator[None]:
+        """Begin, and commit or roll back."""
+        with self.explaining():
+            await uninterrupted(transaction.start())
+            try:
+                yield
+            except BaseException:
+                await uninterrupted(transaction.rollback())
+                raise
+            await uninterrupted(transaction.commit())
 
     @contextmanager
     def explaining(self) -> Iterator[None]:
@@ -130,6 +146,23 @@ class SqlStore(RowStore[AsyncConnection]):
     @abstractmethod
     def explain(self, error: DBAPIError) -> StoreError:
         """Our error for the database's."""
+
+
+async def uninterrupted(work: Awaitable[T]) -> T:
+    """Finish the work before a cancellation takes effect.
+
+    A connection that is left in the middle of a statement keeps its lock until it is closed, for seconds.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # which the cancellation hides
+        raise
 
 
 def said(error: BaseException) -> str:

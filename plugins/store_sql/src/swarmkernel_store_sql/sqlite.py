@@ -23,6 +23,10 @@ from swarmkernel_store_sql.sql import SqlStore, said
 BUSY_SECONDS: Final = 5
 """How long a write waits for another process."""
 MAX_LOG_BYTES: Final = 64 * 2**20
+ACCESS_ERRORS: Final = (
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY),
+    *(sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR),
+)
 FLUSH_ERRORS: Final = (sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC)
 
 
@@ -36,10 +40,8 @@ class SqliteStore(SqlStore):
         """Take the file's write lock; commit at the end."""
         if self._failed is not None:
             raise StoreError(str(self._failed))
-        async with self.connected(immediate=True) as conn:
-            with self.explaining():
-                async with conn.begin():
-                    yield conn
+        async with self.connected(immediate=True) as conn, self.whole(conn.begin()):
+            yield conn
 
     async def _write(self, statement: Executable) -> int | None:
         async with self.writing() as conn:
@@ -108,12 +110,13 @@ def _prepare(file: Path) -> None:
             f"{file}: {error.strerror}. The server must be able to read and write it."
         ) from error
     except DBAPIError as error:
-        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (
-            sqlite3.SQLITE_CORRUPT,
-            sqlite3.SQLITE_NOTADB,
-        ):
-            raise StartupError(_damaged(str(file), said(error))) from error
-        raise StartupError(f"{file}: {said(error)}. The server must be able to read and write it.") from error
+        if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in ACCESS_ERRORS:
+            raise StartupError(
+                f"{file}: {said(error)}. The server must be able to read and write it."
+            ) from error
+        raise StartupError(_damaged(str(file), said(error))) from error
+    except UnicodeDecodeError as error:  # in the name of a table, or in SQLite's report
+        raise StartupError(_damaged(str(file), "it holds text that is none")) from error
 
 
 def _create(file: Path) -> None:
