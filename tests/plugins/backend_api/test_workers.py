@@ -206,13 +206,13 @@ async def became(backends: Backends, slot: BackendSlot, status: Status, seconds:
 
 async def test_an_interrupt_is_obeyed_at_the_next_await() -> None:
     """Closing a call's iterator ends the backend's coroutine at once, and the worker lives on."""
-    async with fleet([SYNTHETIC]) as backends:
+    async with fleet([SYNTHETIC], interrupt_seconds=5.0) as backends:
         slot = await running(backends)
         pid = pid_of(slot)
         async with aclosing(slot.invoke(WORK, Task(steps=1000, seconds=0.01))) as replies:
             assert Tick(0) == await anext(replies)
             begun = time.monotonic()
-        assert time.monotonic() - begun < 0.3
+        assert time.monotonic() - begun < 1
         assert not slot.touched
         assert pid == (await collect(slot, Task()))[-1].pid
 
@@ -302,7 +302,7 @@ async def test_prints_and_logs_reach_the_server(caplog: pytest.LogCaptureFixture
         slot = await running(backends)
         await collect(slot, Task("talk"))
         await asyncio.sleep(0.1)
-    assert "a printed \\x1b[31mline" in caplog.messages
+    assert "backend 0 (Synthetic): a printed \\x1b[31mline" in caplog.messages
     assert any("a logged line" in m for m in caplog.messages)
 
 
@@ -347,15 +347,19 @@ async def test_stopping_leaves_no_process() -> None:
         await until(backends, lambda: starting.status is Status.LOADING)
         hung = asyncio.create_task(collect(slots[0], Task("hang_native")))
         await asyncio.sleep(0.2)
-        pids = children()
+        pids = children(os.getpid())
         assert 3 == len(pids)
     assert isinstance((await asyncio.gather(hung, return_exceptions=True))[0], WorkerLostError)
     assert all(map(is_gone, pids))
     assert [Status.DISABLED] * 3 == [slot.status for slot in (*slots, starting)]
 
 
-def children() -> list[int]:
-    return [int(p) for p in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+def children(pid: int) -> list[int]:
+    return [
+        int(p)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for p in (task / "children").read_text().split()
+    ]
 
 
 ORPHANS = """
@@ -407,6 +411,29 @@ async def test_ctrl_c_is_left_to_the_server() -> None:
         assert os.getpgid(0) != os.getpgid(pid)
         os.kill(pid, signal.SIGINT)
         assert pid == (await collect(slot, Task()))[-1].pid
+
+
+async def test_what_a_worker_started_ends_with_it() -> None:
+    """A process that a backend started and forgot is gone when its worker has died."""
+    async with fleet([SYNTHETIC]) as backends:
+        slot = await running(backends)
+        worker = pid_of(slot)
+        await collect(slot, Task("litter"))
+        (child,) = children(worker)
+        os.kill(worker, signal.SIGKILL)
+        await until(backends, lambda: slot.status is Status.ERRORED)
+        await until(backends, lambda: finished(child), 2)
+
+
+async def test_noise_before_the_first_frame_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an interpreter prints before the worker takes over its pipe does no harm."""
+    (tmp_path / "sitecustomize.py").write_text("print('Hello from the site!', flush=True)")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    async with fleet([SYNTHETIC]) as backends:
+        slot = await running(backends)
+        assert 1 == len(await collect(slot, Task()))
 
 
 @pytest.fixture(name="tight")

@@ -15,9 +15,10 @@ def escaped(text: str) -> str:
 
 @attrs.define(eq=False)
 class Forwarder:
-    """Writes a worker's lines to one logger, at most ``per_second`` on average, and says how many it left out."""
+    """Writes a worker's lines to a logger, each with the backend's label, at most ``per_second`` on average, and says how many it left out."""
 
     logger: logging.Logger
+    label: str
     per_second: int
     _allowance: float = attrs.field(init=False)
     _seen: float = attrs.field(factory=time.monotonic, init=False)
@@ -41,7 +42,7 @@ class Forwarder:
             if not line.strip():
                 continue
             if self._admit():
-                self.logger.log(level, "%s", escaped(line[:_LINE_LIMIT]))
+                self.logger.log(level, "%s: %s", self.label, escaped(line[:_LINE_LIMIT]))
             else:
                 self._left_out += 1
 
@@ -53,6 +54,6 @@ class Forwarder:
             return False
         self._allowance -= 1
         if self._left_out:
-            self.logger.warning("(%d lines left out)", self._left_out)
+            self.logger.warning("%s: (%d lines left out)", self.label, self._left_out)
             self._left_out = 0
         return True

@@ -1,6 +1,7 @@
 """The ``[backend_api]`` table of the settings file."""
 
 import attrs
+from attrs.validators import ge, gt
 
 
 @attrs.frozen
@@ -15,14 +16,14 @@ class BackendApiSettings:
     """The pause between them."""
     start_seconds: float = 900.0
     """How long one start may take."""
-    parallel_starts: int = 2
+    parallel_starts: int = attrs.field(default=2, validator=ge(1))
     """How many backends of slow types start at the same time."""
     restart_attempts: int = 3
     """How many times a backend that died is restarted within the window; after that it stays errored."""
     restart_window_minutes: float = 10.0
     restart_pause_seconds: float = 1.0
     """The pause before the first restart in a window; each further one is four times longer."""
-    heartbeat_seconds: float = 1.0
+    heartbeat_seconds: float = attrs.field(default=1.0, validator=gt(0))
     """How often a worker says that it lives."""
     heartbeat_limit_seconds: float = 30.0
     """A worker that said nothing for so long is ended."""
@@ -38,11 +39,11 @@ class BackendApiSettings:
     """Free device memory after so long without work; negative: never."""
     clear_system_ram_after_minutes: float = 60.0
     """Free host memory too after so long without work; negative: never."""
-    threads: int = 0
+    threads: int = attrs.field(default=0, validator=ge(0))
     """Compute threads of each worker; 0 leaves a core to the server."""
-    max_frame_mib: int = 256
+    max_frame_mib: int = attrs.field(default=256, validator=ge(1))
     """The largest message between server and worker."""
-    log_lines_per_second: int = 50
+    log_lines_per_second: int = attrs.field(default=50, validator=ge(1))
     """How many log lines of one worker are forwarded; the rest is counted."""
     keep_environment: list[str] = attrs.field(factory=list)
     """Names of environment variables that look secret and that workers may see all the same."""

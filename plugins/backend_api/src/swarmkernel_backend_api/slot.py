@@ -12,6 +12,7 @@ import attrs
 from swarmkernel_backend_api.capability import Capability
 from swarmkernel_backend_api.errors import BackendError, WorkerLostError
 from swarmkernel_backend_api.hosts import Host
+from swarmkernel_backend_api.logs import escaped
 from swarmkernel_backend_api.types import BackendType, Status
 
 
@@ -51,7 +52,7 @@ class BackendSlot:
     @property
     def label(self) -> str:
         """How texts name this backend."""
-        return f"backend {self.id} ({self.title or self.type.name})"
+        return f"backend {self.id} ({escaped(self.title or self.type.name)})"
 
     @property
     def abilities(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ import attrs
 
 from swarmkernel_backend_api.errors import NotConfiguredError
 from swarmkernel_backend_api.hosts import Host
+from swarmkernel_backend_api.logs import escaped
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.slot import BackendSlot
 from swarmkernel_backend_api.types import Status
@@ -158,8 +159,8 @@ class Supervisor:
             else str(error)
         )
         if isinstance(error, NotConfiguredError):
-            log.info("%s waits for its settings: %s", slot.label, text)
+            log.info("%s waits for its settings: %s", slot.label, escaped(text))
             slot.set_status(Status.DISABLED, text)
         else:
-            log.warning("%s did not start: %s", slot.label, text)
+            log.warning("%s did not start: %s", slot.label, escaped(text))
             slot.reason = text

@@ -196,9 +196,7 @@ class WorkerHost:
         kills = oom_kills()
         assert process.stdout is not None  # noqa: S101  # both are pipes
         assert process.stderr is not None  # noqa: S101
-        forwarder = Forwarder(
-            logging.getLogger(f"swarmkernel.worker.{self.kind.id}"), self.limits.log_lines_per_second
-        )
+        forwarder = Forwarder(log, self.label, self.limits.log_lines_per_second)
         readers = [
             asyncio.create_task(self._read(process.stdout, forwarder)),
             asyncio.create_task(self._read_stderr(process.stderr, forwarder)),

@@ -5,6 +5,7 @@ import ctypes
 import logging
 import os
 import stat
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -34,6 +35,7 @@ Verb = Literal[
     "wrong_reply",
     "huge",
     "talk",
+    "litter",
 ]
 
 
@@ -104,6 +106,8 @@ def misbehave(verb: Verb) -> None:  # noqa: C901, PLR0912  # one case per way to
             hoard = []
             while True:
                 hoard.append(b"x" * (16 << 20))
+        case "litter":
+            subprocess.Popen(["sleep", "3600"])  # noqa: S607  # a child that nobody waits for
         case "exit":
             os._exit(3)
         case "garbage":
