@@ -25,7 +25,10 @@ SDXL = {
     "conditioner.embedders.1.model.ln_final.bias": (8,),
     UNET + "input_blocks.0.0.weight": (4, 4, 3, 3),
 }
-REFINER = {"conditioner.embedders.0.model.ln_final.bias": (8,), UNET + "input_blocks.0.0.weight": (4, 4, 3, 3)}
+REFINER = {
+    "conditioner.embedders.0.model.ln_final.bias": (8,),
+    UNET + "input_blocks.0.0.weight": (4, 4, 3, 3),
+}
 
 
 def write(path: Path, shapes: dict[str, tuple[int, ...]] = SD1, **metadata: str) -> Path:
@@ -59,7 +62,12 @@ def _save_pipelines(folder: Path) -> None:
 
     torch.manual_seed(0)
     small = CLIPTextConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=9, projection_dim=8
+        hidden_size=8,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=1,
+        vocab_size=9,
+        projection_dim=8,
     )
     vae = AutoencoderKL(block_out_channels=(4, 4), norm_num_groups=1, latent_channels=4,
                         down_block_types=("DownEncoderBlock2D",) * 2, up_block_types=("UpDecoderBlock2D",) * 2)  # fmt: skip

@@ -18,7 +18,11 @@ CASES = [
     ("stable-diffusion-v2-768-v", "v2-1_768-ema", SD2),
     ("stable-diffusion-v2-512", "512-base-ema.safetensors", SD2),
     ("stable-diffusion-v2-inpainting", "x", SD2 | INPAINT),
-    ("stable-diffusion-v2-depth", "x", SD2 | {"depth_model.model.pretrained.act_postprocess3.0.project.0.bias": (1,)}),
+    (
+        "stable-diffusion-v2-depth",
+        "x",
+        SD2 | {"depth_model.model.pretrained.act_postprocess3.0.project.0.bias": (1,)},
+    ),
     ("stable-diffusion-xl-v1-base", "x", SDXL),
     ("stable-diffusion-xl-v1-refiner", "x", REFINER),
     ("stable-diffusion-v2-turbo", "x", REFINER | {"denoiser.sigmas": (1,)}),

@@ -112,7 +112,8 @@ def test_never_more_trusting_than_the_library(tmp_path_factory, place, byte, tai
         with safe_open(path, "np") as file:
             assert set(header.shapes) == set(file.keys())
     except SafetensorError as exc:
-        assert "dtype" in str(exc).lower() or "variant" in str(exc)
+        if "variant" not in str(exc):  # a dtype that the library does not know yet
+            raise
 
 
 JSON = st.recursive(
@@ -129,7 +130,10 @@ TENSOR = st.fixed_dictionaries(
 
 
 @settings(max_examples=1500, deadline=None)
-@given(st.dictionaries(st.text(max_size=5) | st.just("__metadata__"), TENSOR | JSON, max_size=3), st.integers(0, 64))
+@given(
+    st.dictionaries(st.text(max_size=5) | st.just("__metadata__"), TENSOR | JSON, max_size=3),
+    st.integers(0, 64),
+)
 def test_any_json(header, size):
     """Whatever JSON a header is, it is read or refused, and what is read has shapes of whole numbers."""
     try:

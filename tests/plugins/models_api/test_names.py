@@ -6,7 +6,7 @@ import pytest
 
 from swarmkernel_models_api import Model
 from swarmkernel_models_api.listing import list_below
-from swarmkernel_models_api.names import best_match, exact
+from swarmkernel_models_api.names import Shelf
 
 
 def model(name, **values):
@@ -22,6 +22,7 @@ NAMES = [
     "My Model [v2].safetensors",
 ]
 MODELS = [model(name, problem="pickle" if name.endswith("ckpt") else None) for name in NAMES]
+SHELF = Shelf.of({item.name: item for item in MODELS})
 
 
 @pytest.mark.parametrize(
@@ -41,16 +42,22 @@ MODELS = [model(name, problem="pickle" if name.endswith("ckpt") else None) for n
         (None, "../../etc/passwd"),
     ],
 )
-def test_best_match(expected, text):
+def test_find(expected, text):
     """A name means the model of that name, or else the shortest one that contains it."""
-    found = best_match(MODELS, text)
+    found = SHELF.find(text, lambda _: True)
     assert expected == (found and found.name)
 
 
 def test_exact():
     """Only the ending may be left out where the exact name is wanted."""
-    assert "old.safetensors" == exact(MODELS, "old").name
-    assert exact(MODELS, "OLD") is None
+    assert "old.safetensors" == SHELF.get("old").name
+    assert SHELF.get("OLD") is None
+
+
+def test_what_is_not_allowed_is_not_found():
+    """A hidden model is no candidate, so the next best one is found."""
+    found = SHELF.find("sd_xl_base", lambda item: not item.name.startswith("more/"))
+    assert NAMES[0] == found.name
 
 
 def below(path="", depth=1, sort="name", reverse=False):

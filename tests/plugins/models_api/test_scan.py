@@ -17,7 +17,7 @@ from swarmkernel_models_api import Model, ModelFolder, Models, ModelsSettings
 from swarmkernel_models_api import models as models_module
 from swarmkernel_models_api.folders import model_folders
 
-from .conftest import REFINER, SD1, SD2, SDXL, write
+from .conftest import REFINER, SD2, SDXL, write
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
@@ -84,7 +84,11 @@ async def test_diffusers_folders(pipelines, name, expected, side):
     found = (await listed(pipelines))[name]
 
     assert (expected, None, True) == (found.class_id, found.problem, found.is_folder)
-    assert (side, side, f"{side}x{side}") == (found.standard_width, found.standard_height, found.metadata.resolution)
+    assert (side, side, f"{side}x{side}") == (
+        found.standard_width,
+        found.standard_height,
+        found.metadata.resolution,
+    )
     assert ("v" if name == "sd2-768" else "epsilon") == found.metadata.prediction_type
 
 
@@ -112,7 +116,9 @@ async def test_spoiled_folders(pipeline, tmp_path):
     cut = pipeline("sd1", tmp_path / "m/cut") / "text_encoder/model.safetensors"
     os.truncate(cut, cut.stat().st_size // 2)
     (pipeline("sd1", tmp_path / "m/index") / "model_index.json").write_text("[" * 100_000)
-    (pipeline("sd1", tmp_path / "m/link") / "vae2").symlink_to(tmp_path / "m/cut/vae", target_is_directory=True)
+    (pipeline("sd1", tmp_path / "m/link") / "vae2").symlink_to(
+        tmp_path / "m/cut/vae", target_is_directory=True
+    )
 
     found = await listed(tmp_path / "m")
 
@@ -135,7 +141,12 @@ def trapped(canary: Path) -> dict[str, bytes]:
         member = tarfile.TarInfo("pickle")
         member.size = len(plain["protocol 2"])
         archive.addfile(member, io.BytesIO(plain["protocol 2"]))
-    return {**plain, "zip": zipped.getvalue(), "tar": tarred.getvalue(), "7z": b"7z\xbc\xaf\x27\x1c" + bytes(40)}
+    return {
+        **plain,
+        "zip": zipped.getvalue(),
+        "tar": tarred.getvalue(),
+        "7z": b"7z\xbc\xaf\x27\x1c" + bytes(40),
+    }
 
 
 @pytest.mark.parametrize("ending", ["ckpt", "pt", "bin", "safetensors", "SafeTensors", "gguf", "pth", "sft"])
@@ -205,7 +216,9 @@ async def test_metadata(tmp_path):
             "author": "bare",
         },
     )
-    (tmp_path / "m.swarm.json").write_text(json.dumps({"modelspec.title": "Mine", "is_negative_embedding": True}))
+    (tmp_path / "m.swarm.json").write_text(
+        json.dumps({"modelspec.title": "Mine", "is_negative_embedding": True})
+    )
     (tmp_path / "m.civitai.info").write_text(
         json.dumps({"model": {"name": "Theirs"}, "title": "Theirs", "trainedWords": ["a", "b"]})
     )
@@ -233,7 +246,9 @@ async def test_sidecar_fills_what_the_header_lacks(tmp_path):
     """Title, description and trigger words of other tools' files are used where the model says nothing."""
     write(tmp_path / "m.safetensors")
     (tmp_path / "m.cm-info.json").write_text(
-        json.dumps({"ModelName": "N", "VersionName": "v3", "ModelDescription": "D", "TrainedWords": ["x", "y"]})
+        json.dumps(
+            {"ModelName": "N", "VersionName": "v3", "ModelDescription": "D", "TrainedWords": ["x", "y"]}
+        )
     )
 
     found = (await listed(tmp_path))["m.safetensors"]
@@ -349,7 +364,9 @@ async def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     (tmp_path / "0.safetensors").unlink()
     looked_at = []
     examine = models_module.examine
-    monkeypatch.setattr(models_module, "examine", lambda found: looked_at.append(found.name) or examine(found))
+    monkeypatch.setattr(
+        models_module, "examine", lambda found: looked_at.append(found.name) or examine(found)
+    )
 
     after = service(tmp_path, store=store)
     await after.remember()

@@ -95,7 +95,9 @@ def _display_name(id_: str) -> str:
 def _words(text: str) -> str:
     """`hunyuan-video-1_5` as `Hunyuan Video 1.5`."""
     words = re.sub(r"(?<=\d)_(?=\d)", ".", text).replace("_", "-").split("-")
-    return " ".join(WORDS.get(word, word if re.match(r"v\d", word) else word[:1].upper() + word[1:]) for word in words)
+    return " ".join(
+        WORDS.get(word, word if re.match(r"v\d", word) else word[:1].upper() + word[1:]) for word in words
+    )
 
 
 COMPAT_CLASSES: Final[Mapping[str, CompatClass]] = MappingProxyType(

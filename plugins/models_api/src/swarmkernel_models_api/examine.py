@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from swarmkernel_models_api.metadata import (
     stated,
 )
 from swarmkernel_models_api.types import Metadata
+
+log = logging.getLogger(__name__)
 
 
 @attrs.frozen
@@ -60,6 +63,11 @@ def examine(found: Found) -> Facts:
         return _unusable(found, f"This model cannot be used: {exc}.")
     except OSError as exc:
         return attrs.evolve(_unusable(found, f"This model cannot be read: {exc.strerror}."), stamp="")
+    except Exception:
+        log.exception("%s could not be examined", found.path)  # a fault of ours, which costs this one model
+        return attrs.evolve(
+            _unusable(found, "This model could not be examined; see the server's log."), stamp=""
+        )
 
 
 def _unusable(found: Found, problem: str) -> Facts:

@@ -45,6 +45,9 @@ _BITS: Final[Mapping[str, int]] = {
     "F4": 4,
 }
 
+_FIELDS: Final = {"dtype", "shape", "data_offsets"}
+_INTEGER: Final = {int}
+
 
 @attrs.frozen
 class Header:
@@ -111,21 +114,24 @@ def _checked_metadata(metadata: Any) -> dict[str, str]:
 
 
 def _checked_span(name: str, tensor: Any) -> tuple[int, int]:
-    match tensor:
-        case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(begin), int(end)]} if (
-            len(tensor) == 3
-        ):
-            pass
-        case _:
-            raise ModelFileError(f"its tensor {name[:80]!r} is not described as the format demands")
-    if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in shape):
+    # Called for every tensor of every file: exact types, since a `match` takes five times as long.
+    if type(tensor) is not dict or tensor.keys() != _FIELDS:
+        raise ModelFileError(f"its tensor {name[:80]!r} is not described as the format demands")
+    dtype, shape, offsets = tensor["dtype"], tensor["shape"], tensor["data_offsets"]
+    if type(dtype) is not str or not _naturals(shape) or len(shape) > MAX_DIMENSIONS:
         raise ModelFileError(f"its tensor {name[:80]!r} has an impossible shape")
-    if not 0 <= begin <= end:
+    if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise ModelFileError(f"its tensor {name[:80]!r} has impossible offsets")
+    begin, end = offsets
     bits = _BITS.get(dtype)
     if bits is not None and math.prod(shape) * bits != (end - begin) * 8:
         raise ModelFileError(f"its tensor {name[:80]!r} has a size that does not fit its shape")
     return begin, end
+
+
+def _naturals(value: Any) -> bool:
+    """Whether this is a list of whole numbers from zero up."""
+    return type(value) is list and _INTEGER.issuperset(map(type, value)) and min(value, default=0) >= 0
 
 
 def _check_layout(spans: Iterable[tuple[int, int]], data_size: int) -> None:

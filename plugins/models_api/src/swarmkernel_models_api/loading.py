@@ -65,18 +65,22 @@ class Loads:
         ModelLoadError with a text for the user, for 30 seconds without trying again; WorkerLostError if the backend
         dies, which is no fault of the model's.
         """
-        wanted = _Wanted(load_request(model, vae), model.stamp)
+        wanted = _wanted(model, vae)
         while running := self._running.get(slot):
             if running.wanted == wanted:
                 return await asyncio.shield(running.task)
             await asyncio.wait({running.task})
-        if slot.current_model == model.name and self._held.get(slot) == wanted:
+        if self.holds(slot, model, vae):
             return None
         self._check_usable(slot, wanted, model)
         task = asyncio.create_task(self._load(slot, wanted))
         self._running[slot] = _Load(wanted, task)
         task.add_done_callback(lambda done: self._finished(slot, done))
         return await asyncio.shield(task)
+
+    def holds(self, slot: BackendSlot, model: Model, vae: Model | None = None) -> bool:
+        """Whether *slot* holds the model as it is on disk now."""
+        return slot.current_model == model.name and self._held.get(slot) == _wanted(model, vae)
 
     async def close(self) -> None:
         """Interrupt what runs and wait until it has ended."""
@@ -112,6 +116,10 @@ class Loads:
         slot.changed()
         if not task.cancelled() and (error := task.exception()):
             log.warning("%s", error)
+
+
+def _wanted(model: Model, vae: Model | None) -> _Wanted:
+    return _Wanted(load_request(model, vae), model.stamp + (vae.stamp if vae else ""))
 
 
 def load_request(model: Model, vae: Model | None = None) -> LoadModel:

@@ -6,7 +6,6 @@ import asyncio
 import builtins
 import hashlib
 import logging
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,7 +20,7 @@ from swarmkernel_models_api.examine import Found, examine, model_key
 from swarmkernel_models_api.facts import Facts
 from swarmkernel_models_api.headers import header_length, open_regular
 from swarmkernel_models_api.loading import Loads
-from swarmkernel_models_api.names import best_match, exact
+from swarmkernel_models_api.names import Shelf
 from swarmkernel_models_api.scan import scan
 from swarmkernel_models_api.types import MAIN, Model, ModelFolder
 
@@ -31,8 +30,9 @@ log = logging.getLogger(__name__)
 Rule = Callable[[str, Model], bool]
 
 _SAVED_AT_ONCE: Final = 100
-_REPORT_SECONDS: Final = 2.0
+_AT_ONCE: Final = 1000
 _HASHED_AT_ONCE: Final = 1 << 20
+_EMPTY: Final = Shelf.of({})
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class Models:
 
     folders: Sequence[ModelFolder]
     _store: Store
-    _models: dict[str, dict[str, Model]] = attrs.field(factory=dict, init=False)
+    _shelves: dict[str, Shelf] = attrs.field(factory=dict, init=False)
     _facts: dict[str, Facts] = attrs.field(factory=dict, init=False)
     _rules: builtins.list[Rule] = attrs.field(factory=list, init=False)
     _loads: Loads = attrs.field(factory=Loads, init=False)
@@ -63,18 +63,18 @@ class Models:
 
     def list(self, kind: str = MAIN, session: Session | None = None) -> builtins.list[Model]:
         """The models of a kind, by name."""
-        models = self._models.get(kind, {}).values()
+        models = self._shelf(kind).models.values()
         return [model for model in models if self._may(session, model)]
 
     def get(self, name: str, kind: str = MAIN, session: Session | None = None) -> Model | None:
         """The model of that exact name; the ending `.safetensors` may be left out."""
-        named = self._models.get(kind, {})
-        model = named.get(name) or exact(named.values(), name)
+        model = self._shelf(kind).get(name)
         return model if model and self._may(session, model) else None
 
     def find(self, text: str, kind: str = MAIN, session: Session | None = None) -> Model | None:
-        """The model that *text* means, however a client spells it; see `names.best_match`."""
-        return self.get(text, kind, session) or best_match(self.list(kind, session), text)
+        """The model that *text* means, however a client spells it; see `Shelf.find`."""
+        exact = self.get(text, kind, session)
+        return exact or self._shelf(kind).find(text, lambda model: self._may(session, model))
 
     def default(self, kind: str = MAIN, session: Session | None = None) -> Model | None:
         """The model to use where nobody chose: the first that is usable and of a known class."""
@@ -93,12 +93,19 @@ class Models:
         """Whether a user may know of the model."""
         return all(rule(user_id, model) for rule in self._rules)
 
+    def _shelf(self, kind: str) -> Shelf:
+        return self._shelves.get(kind, _EMPTY)
+
     def _may(self, session: Session | None, model: Model) -> bool:
         return session is None or not self._rules or self.allowed(session, model)
 
     async def load_model(self, slot: BackendSlot, model: Model, *, vae: Model | None = None) -> None:
         """Have a backend load a model; returns at once if it holds it already. See `Loads.load`."""
         await self._loads.load(slot, model, vae)
+
+    def holds(self, slot: BackendSlot, model: Model) -> bool:
+        """Whether a backend holds the model as it is on disk now, so that `load_model` would return at once."""
+        return self._loads.holds(slot, model)
 
     async def close(self) -> None:
         """Interrupt the loads that run."""
@@ -122,22 +129,38 @@ class Models:
                 self._scans_done = number
 
     async def _rescan(self) -> None:
-        found, facts = await asyncio.to_thread(look, self.folders, self._facts)
-        old, self._facts = self._facts, facts
-        hashes = {record.key: record.value for record in await self._hashes().items()}
-        self._models = await asyncio.to_thread(_by_kind, found, facts, hashes)
-        log.info("%d models in %d folders", sum(map(len, self._models.values())), len(self.folders))
-        await self._save(old)
+        """Look at what is new or changed, and show and save it in steps: the first scan may take minutes."""
+        found = await asyncio.to_thread(scan, self.folders)
+        new = [item for item in found if not self._is_known(item)]
+        keys = {item.key for item in found}
+        gone = [key for key in self._facts if key not in keys]
+        for start in range(0, len(new), _AT_ONCE):
+            facts = await asyncio.to_thread(_examine_all, new[start : start + _AT_ONCE])
+            self._facts |= facts
+            await self._publish(found)
+            await self._save(facts)
+            log.info("Looked at %d of %d new models", start + len(facts), len(new))
+        self._facts = {key: facts for key, facts in self._facts.items() if key in keys}
+        await self._publish(found)
+        await self._save(gone)
 
-    async def _save(self, old: Mapping[str, Facts]) -> None:
-        """Bring the store up to date, in steps that let other writers in."""
-        saved, facts = self._saved(), self._facts
-        changed = [key for key in facts.keys() | old.keys() if facts.get(key) != old.get(key)]
-        for start in range(0, len(changed), _SAVED_AT_ONCE):
+    def _is_known(self, found: Found) -> bool:
+        facts = self._facts.get(found.key)
+        return facts is not None and facts.stamp == found.stamp
+
+    async def _publish(self, found: Iterable[Found]) -> None:
+        seen = [item for item in found if item.key in self._facts]
+        hashes = {record.key: record.value for record in await self._hashes().items()}
+        self._shelves = await asyncio.to_thread(_shelves, seen, self._facts, hashes)
+
+    async def _save(self, keys: Iterable[str]) -> None:
+        """Bring the store up to date about some models, in steps that let other writers in."""
+        saved, waiting = self._saved(), builtins.list(keys)
+        for start in range(0, len(waiting), _SAVED_AT_ONCE):
             async with self._store.transaction():
-                for key in changed[start : start + _SAVED_AT_ONCE]:
-                    if key in facts:
-                        await saved.put(key, facts[key])
+                for key in waiting[start : start + _SAVED_AT_ONCE]:
+                    if key in self._facts:
+                        await saved.put(key, self._facts[key])
                     else:
                         await saved.delete(key)
             await asyncio.sleep(0)
@@ -169,23 +192,13 @@ class Models:
             return known.hash
 
     def _publish_hash(self, model: Model, digest: str) -> None:
-        named = self._models.get(model.kind, {})
+        named = self._shelf(model.kind).models
         if named.get(model.name) == model:
             named[model.name] = _with_hash(model, digest)
 
 
-def look(folders: Sequence[ModelFolder], known: Mapping[str, Facts]) -> tuple[list[Found], dict[str, Facts]]:
-    """Scan *folders* and examine what is not in *known* as it is now. Says how far it is when it takes long."""
-    found = scan(folders)
-    facts: dict[str, Facts] = {}
-    reported = time.monotonic()
-    for number, item in enumerate(found):
-        before = known.get(item.key)
-        facts[item.key] = before if before and before.stamp == item.stamp else examine(item)
-        if time.monotonic() - reported > _REPORT_SECONDS:
-            reported = time.monotonic()
-            log.info("Looking at models: %d of %d", number, len(found))
-    return found, facts
+def _examine_all(found: Iterable[Found]) -> dict[str, Facts]:
+    return {item.key: examine(item) for item in found}
 
 
 def hash_tensors(path: Path) -> str:
@@ -199,10 +212,10 @@ def hash_tensors(path: Path) -> str:
     return f"0x{digest.hexdigest()}"
 
 
-def _by_kind(
+def _shelves(
     found: Iterable[Found], facts: Mapping[str, Facts], hashes: Mapping[str, TensorHash]
-) -> dict[str, dict[str, Model]]:
-    """The models by kind and name, in the order of their names; of two of one name the first counts."""
+) -> dict[str, Shelf]:
+    """The models by kind; of two of one name the first counts."""
     models: dict[str, dict[str, Model]] = {}
     for item in found:
         named = models.setdefault(item.kind, {})
@@ -214,11 +227,7 @@ def _by_kind(
             named[item.name] = _with_hash(model, digest.hash) if digest and is_current else model
         else:
             named[item.name] = attrs.evolve(first, alternates=(*first.alternates, item.path))
-    return {kind: dict(sorted(named.items(), key=_by_name)) for kind, named in models.items()}
-
-
-def _by_name(item: tuple[str, Model]) -> tuple[str, str]:
-    return item[0].lower(), item[0]
+    return {kind: Shelf.of(named) for kind, named in models.items()}
 
 
 def _model(found: Found, facts: Facts) -> Model:

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import attrs
 
 from swarmkernel_models_api.types import Model
 
-_ENDING = ".safetensors"
+_ENDING: Final = ".safetensors"
+_DROPPED: Final = str.maketrans("", "", " []")
 
 
 def normal(text: str) -> str:
     r"""A name as it is compared: lower case, `/` for `\`, without blanks, brackets and the usual ending."""
-    text = text.lower().replace("\\", "/").removesuffix(_ENDING)
-    return text.translate(_DROPPED).strip("/")
+    return text.lower().replace("\\", "/").removesuffix(_ENDING).translate(_DROPPED).strip("/")
 
 
-_DROPPED = str.maketrans("", "", " []")
+@attrs.frozen
+class Shelf:
+    """The models of one kind by name, in the order in which they are listed, and their names as they are compared."""
 
+    models: dict[str, Model]
+    normal: Mapping[str, str]
 
-def exact(models: Iterable[Model], name: str) -> Model | None:
-    """The model of that very name; the ending `.safetensors` may be left out."""
-    names = (name, name + _ENDING)
-    return next((model for model in models if model.name in names), None)
+    @classmethod
+    def of(cls, models: dict[str, Model]) -> Shelf:
+        """Sort *models* by name."""
+        ordered = dict(sorted(models.items(), key=lambda item: (item[0].lower(), item[0])))
+        return cls(ordered, {name: normal(name) for name in ordered})
 
+    def get(self, name: str) -> Model | None:
+        """The model of that very name; the ending `.safetensors` may be left out."""
+        return self.models.get(name) or self.models.get(name + _ENDING)
 
-def best_match(models: Iterable[Model], text: str) -> Model | None:
-    """The model that *text* means: one of that name, or else the one with the shortest name that contains it.
+    def find(self, text: str, allowed: Callable[[Model], bool]) -> Model | None:
+        """The model that *text* means: one of that name, or else the one with the shortest name that contains it.
 
-    Letter case, blanks, brackets and a missing ending do not matter; of two equally good ones, one that can be used.
-    """
-    wanted = normal(text)
-    if not wanted:
-        return None
-    known = [(normal(model.name), model) for model in models]
-    same = [model for name, model in known if name == wanted]
-    if same:
-        return min(same, key=lambda model: (model.name != text, not model.is_supported, model.name))
-    near = [(not model.is_supported, len(name), name, model) for name, model in known if wanted in name]
-    return min(near, key=lambda candidate: candidate[:3])[3] if near else None
+        Letter case, blanks, brackets and a missing ending do not matter; a model that can be used comes before one
+        that cannot.
+        """
+        wanted = normal(text)
+        if not wanted:
+            return None
+        near = (name for name, known in self.normal.items() if wanted in known)
+        candidates = [model for name in near if allowed(model := self.models[name])]
+        return min(candidates, key=lambda model: self._distance(model, text, wanted), default=None)
+
+    def _distance(self, model: Model, text: str, wanted: str) -> tuple[bool, bool, bool, int, str]:
+        known = self.normal[model.name]
+        return model.name != text, known != wanted, not model.is_supported, len(known), model.name

@@ -41,13 +41,17 @@ async def list_models(
     if sortBy.lower() not in SORTS:
         raise RouteError(f"Unknown sort mode {sortBy[:40]!r}: Name, Title, DateCreated or DateModified.")
     models = call.get(Models).list(_kind(subtype), call.session)
-    shown = await asyncio.to_thread(list_below, models, path, depth, sortBy.lower(), reverse=sortReverse)
-    previews = await asyncio.to_thread(data_urls, shown.models) if dataImages else {}
     loaded = _loaded_names(call)
-    files = [
-        model_object(m, loaded=_is_loaded(m, loaded), preview=previews.get(m.name)) for m in shown.models
-    ]
-    return {"folders": shown.folders, "files": files}
+
+    def answer() -> dict[str, Any]:
+        shown = list_below(models, path, depth, sortBy.lower(), reverse=sortReverse)
+        previews = data_urls(shown.models) if dataImages else {}
+        files = [
+            model_object(m, loaded=_is_loaded(m, loaded), preview=previews.get(m.name)) for m in shown.models
+        ]
+        return {"folders": shown.folders, "files": files}
+
+    return await asyncio.to_thread(answer)
 
 
 async def describe_model(call: Call, modelName: str, subtype: str = MAIN) -> dict[str, Any]:  # noqa: N803

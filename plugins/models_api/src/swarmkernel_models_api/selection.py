@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
+from typing import Final
 
 from swarmkernel import Call, RouteError
 from swarmkernel_backend_api import Backends, BackendSlot, Claims, WorkerLostError
 from swarmkernel_models_api.errors import ModelLoadError
 from swarmkernel_models_api.models import Models
 from swarmkernel_models_api.types import Model
+
+#: How long a load waits for a backend's other work, in seconds.
+PATIENCE: Final = 600.0
 
 
 async def select(call: Call, model: Model, backend_id: str | None = None) -> None:
@@ -45,15 +50,27 @@ def _chosen(backends: Backends, model: Model, backend_id: str | None) -> list[Ba
 
 
 async def _load(call: Call, slot: BackendSlot, model: Model) -> str | None:
-    """Why the load failed, or None. Waits for the backend's other work first."""
-    backends = call.get(Backends)
-    while slot.usages and slot.current_model != model.name:
-        await backends.changed(timeout=10)
-        if not slot.usable:
-            return f"{slot.label} has stopped."
+    """Why the load failed, or None."""
+    models = call.get(Models)
+    if models.holds(slot, model):
+        return None
     try:
-        with slot.claim():
-            await call.get(Models).load_model(slot, model)
+        async with asyncio.timeout(PATIENCE):
+            await _all_work_done(call.get(Backends), slot)
+    except TimeoutError:
+        return f"{slot.label} is still busy."
+    if not slot.usable:
+        return f"{slot.label} has stopped."
+    try:
+        with ExitStack() as claims:
+            for _ in range(slot.max_usages):
+                claims.enter_context(slot.claim())
+            await models.load_model(slot, model)
     except (ModelLoadError, WorkerLostError) as exc:
         return str(exc)
     return None
+
+
+async def _all_work_done(backends: Backends, slot: BackendSlot) -> None:
+    while slot.usages and slot.usable:
+        await backends.changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,21 +27,24 @@ def mounts(services: Services) -> Sequence[BaseRoute]:
 
     The name is looked up among the models that are known; it never becomes part of a path.
     """
+    return [
+        Route(f"/ViewSpecial/{kind}/{{name:path}}", partial(_picture, services, kind), methods=["GET"])
+        for kind in KINDS
+    ]
 
-    async def model_picture(request: Request) -> Response:
-        user_id = await _viewing_user(services, request)
-        if user_id is None:
-            return _no(400, "invalid_user", "You are not logged in.")
-        models = services.get(Models)
-        model = models.get(request.path_params["name"], request.url.path.split("/")[2])
-        if model is None or not models.visible_to(user_id, model):
-            return _no(404, "file_not_found", "There is no such picture.")
-        preview = await asyncio.to_thread(read_preview, model)
-        if preview is None:
-            return _no(404, "file_not_found", "This model has no picture.")
-        return Response(preview.data, media_type=preview.media_type, headers=HEADERS)
 
-    return [Route(f"/ViewSpecial/{kind}/{{name:path}}", model_picture, methods=["GET"]) for kind in KINDS]
+async def _picture(services: Services, kind: str, request: Request) -> Response:
+    user_id = await _viewing_user(services, request)
+    if user_id is None:
+        return _no(400, "invalid_user", "You are not logged in.")
+    models = services.get(Models)
+    model = models.get(request.path_params["name"], kind)
+    if model is None or not models.visible_to(user_id, model):
+        return _no(404, "file_not_found", "There is no such picture.")
+    preview = await asyncio.to_thread(read_preview, model)
+    if preview is None:
+        return _no(404, "file_not_found", "This model has no picture.")
+    return Response(preview.data, media_type=preview.media_type, headers=HEADERS)
 
 
 async def _viewing_user(services: Services, request: Request) -> str | None:
