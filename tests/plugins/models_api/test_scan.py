@@ -1,5 +1,6 @@
 """What lies in the model folders, and what is said of it."""
 
+import asyncio
 import io
 import json
 import os
@@ -393,6 +394,22 @@ async def test_ten_thousand_files(tmp_path):
     assert 10_000 == len(models.list())
     assert scanned - began < 4
     assert found - scanned < 0.2
+
+
+async def test_models_show_while_the_first_scan_runs(tmp_path):
+    """A long first scan shows and saves what it has looked at so far."""
+    content = write(tmp_path / "0.safetensors").read_bytes()
+    for number in range(1, 2500):
+        (tmp_path / f"{number}.safetensors").write_bytes(content)
+    models = service(tmp_path)
+    seen = set()
+    scanning = asyncio.create_task(models.refresh())
+    while not scanning.done():
+        seen.add(len(models.list()))
+        await asyncio.sleep(0)
+    await scanning
+    assert {0, 1000, 2000, 2500} == seen
+    assert 2500 == len(await models._saved().items())
 
 
 async def test_hash(tmp_path):
