@@ -22,7 +22,7 @@ class BackendSlot:
 
     ``settings`` is an instance of ``type.settings``; ``raw`` the wire values that are stored, with whatever in them this version
     does not know. ``problem`` says why the backend cannot be started at all. ``real`` ones are kept in the store, others are
-    temporary, have negative ids and often a ``parent``. ``usages`` counts claims, ``current_model`` is for whoever loads models.
+    temporary, have negative ids and often a ``parent``. ``restarting``: it died, and starts again after a pause. ``usages`` counts claims, ``current_model`` is for whoever loads models.
     """
 
     id: int
@@ -43,6 +43,7 @@ class BackendSlot:
     modcount: int = 0
     reserved: bool = False
     idling: bool = False
+    restarting: bool = False
     host: Host | None = attrs.field(default=None, repr=False)
     _abilities: frozenset[str] | None = attrs.field(default=None, init=False)
     _features: tuple[str, ...] = attrs.field(default=(), init=False)

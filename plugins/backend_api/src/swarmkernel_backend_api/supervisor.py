@@ -61,6 +61,7 @@ class Supervisor:
                 self._life.cancel()
                 await asyncio.gather(self._life, return_exceptions=True)
             host, slot.host, slot.current_model = slot.host, None, None
+            slot.restarting = False
             if host is not None:
                 await host.stop()
             slot.set_status(then)
@@ -94,9 +95,9 @@ class Supervisor:
             return
         while (host := await self._start()) is not None:
             loss = await host.lost
-            slot.host, slot.current_model = None, None
-            slot.set_status(Status.ERRORED, loss.text)
             pause = self._pause()
+            slot.host, slot.current_model, slot.restarting = None, None, pause is not None
+            slot.set_status(Status.ERRORED, loss.text)
             if pause is None:
                 log.error("%s It died too often and stays down.", loss.text)
                 return
@@ -133,7 +134,7 @@ class Supervisor:
     async def _attempt(self) -> Host | None:
         slot = self.slot
         async with contextlib.nullcontext() if slot.type.fast else self.gate:
-            slot.idling = False
+            slot.idling = slot.restarting = False
             slot.set_status(Status.LOADING)
             host = self.make_host(slot)
             try:

@@ -54,7 +54,11 @@ ATTEMPTS = 2
 
 @attrs.define(eq=False)
 class Jobs:
-    """The service that turns requests into pictures. `run` must be running."""
+    """The service that turns requests into pictures. `run` must be running.
+
+    `_told` has, for each model that is loading, one job of every session that was told so. `_losses` counts the
+    workers that died over loading a model.
+    """
 
     backends: Backends
     models: Models
@@ -66,6 +70,7 @@ class Jobs:
     _planner: Planner = attrs.field(init=False)
     _open: dict[ImageRequest, set[Job]] = attrs.field(factory=dict, init=False)
     _losses: dict[tuple[int, str], int] = attrs.field(factory=dict, init=False)
+    _told: dict[str, dict[str, Job]] = attrs.field(factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -94,6 +99,7 @@ class Jobs:
         for job in jobs:
             self.queue.add(job)
             self.events.publish(Waiting(job))
+        self._tell_loading(jobs[0])
         self.backends.notify()
         return jobs
 
@@ -244,6 +250,7 @@ class Jobs:
         job.state = JobState.ENDED
         jobs = self._open[job.request]
         jobs.remove(job)
+        self._untell(job)
         self.events.publish(outcome)
         if isinstance(outcome, Failed) and not job.request.flag("continueaftererrors"):
             self._stop(job.request, by_user=False)
@@ -254,14 +261,36 @@ class Jobs:
         model = job.request.model
         if model is None:
             raise ValueError("a job without a model has nothing to load")
-        told = {j.request.session_id: j for j in reversed(self.queue.of_model(model.name))}
-        for waiting in told.values():
-            self.events.publish(LoadingModel(waiting))
-        task = asyncio.create_task(self._load(self._slot(place), model, list(told.values())))
+        self._told.setdefault(model.name, {})
+        for waiting in self.queue.of_model(model.name):
+            self._tell_loading(waiting)
+        self._keep(asyncio.create_task(self._load(self._slot(place), model)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _load(self, slot: BackendSlot, model: Model, told: list[Job]) -> None:
+    async def _hash(self, model: Model) -> None:
+        """Later pictures of a model tell its hash; reading the file for it must not hold up the first."""
+        await self.models.tensor_hash(model)
+
+    def _tell_loading(self, job: Job) -> None:
+        """Tell a session, once, that the model that it waits for is loading."""
+        told = self._told.get(job.demand.model or "")
+        if told is not None and told.setdefault(job.request.session_id, job) is job:
+            self.events.publish(LoadingModel(job))
+
+    def _untell(self, job: Job) -> None:
+        """A job ends; if it stood for its session, the session's last one that still waits does from now on."""
+        told, session = self._told.get(job.demand.model or "", {}), job.request.session_id
+        if told.get(session) is job:
+            del told[session]
+            self.events.publish(LoadingModel(job, done=True))
+            left = [j for j in self.queue.of_model(job.demand.model or "") if j.request.session_id == session]
+            if left:
+                self._tell_loading(left[-1])
+
+    async def _load(self, slot: BackendSlot, model: Model) -> None:
         """Have a backend load a model for whoever waits for it; nobody's interrupt ends this."""
         key = (slot.id, model.name)
         try:
@@ -269,6 +298,7 @@ class Jobs:
                 await self.models.load_model(slot, model)
             self.loads.since[slot.id] = time.monotonic()
             self._losses.pop(key, None)
+            self._keep(asyncio.create_task(self._hash(model)))
         except (ModelError, BackendError) as error:
             self._losses[key] = losses = self._losses.get(key, 0) + 1
             if not isinstance(error, WorkerLostError) or losses >= ATTEMPTS:
@@ -279,14 +309,17 @@ class Jobs:
             self.loads.failed[key] = (time.monotonic(), "something went wrong in the server")
         finally:
             self.loads.active.pop(slot.id, None)
-            for job in told:
-                self.events.publish(LoadingModel(job, done=True))
+            if model.name not in self.loads.active.values():
+                for job in self._told.pop(model.name, {}).values():
+                    self.events.publish(LoadingModel(job, done=True))
             self.backends.notify()
 
 
 def _place(slot: BackendSlot) -> Place | None:
     """A backend as the queue sees it; None if it is out of the question for now."""
-    coming = slot.enabled and not slot.reserved and slot.status in {Status.WAITING, Status.LOADING}
+    coming = slot.enabled and (
+        slot.restarting or slot.reserved or slot.status in {Status.WAITING, Status.LOADING}
+    )
     if not coming and not (slot.usable and GENERATE.name in slot.abilities):
         return None
     return Place(
