@@ -1,0 +1,180 @@
+"""What survives: kills, restarts, stops."""
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import orjson
+import pytest
+
+ASK = {
+    "images": 1,
+    "prompt": "a red circle on a blue background",
+    "cfgscale": 4,
+    "seed": 5,
+    "donotsave": True,
+}
+
+
+def workers(pid):
+    """Process ids of the children of *pid*."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += (task / "children").read_text().split()
+    return [int(child) for child in found]
+
+
+def alive(pid):
+    """Whether the process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_killed_worker_costs_nobody_a_picture(swarm_server, ready):
+    """When the worker is killed in mid-generation, the job runs again and its client gets its image."""
+    client = ready(swarm_server.client())
+    client.post("GenerateText2Image", **ASK, steps=1)
+    (worker,) = workers(swarm_server.process.pid)
+    frames = []
+    with client.socket(
+        "GenerateText2ImageWS", **ASK, steps=150, width=256, height=256, nopreviews=True
+    ) as ws:
+        killed = False
+        for message in ws:
+            frames.append(orjson.loads(message))
+            if not killed and frames[-1].get("gen_progress", {}).get("overall_percent", 0) > 0.1:
+                os.kill(worker, signal.SIGKILL)
+                killed = True
+
+    assert [] == [f for f in frames if "error" in f]
+    assert 1 == len([f for f in frames if "image" in f])
+    assert [worker] != workers(swarm_server.process.pid)
+
+
+def test_a_stopped_server_leaves_nothing_behind(swarm_server, ready):
+    """SIGTERM ends the server with 0 and its workers with it."""
+    client = ready(swarm_server.client())
+    client.post("GenerateText2Image", **ASK, steps=1)
+    children = workers(swarm_server.process.pid)
+
+    assert 0 == swarm_server.stop()
+
+    assert [] == [pid for pid in children if alive(pid)]
+
+
+def test_a_killed_server_leaves_nothing_behind(swarm_server, ready):
+    """When the server is killed, its workers end within two seconds."""
+    ready(swarm_server.client())
+    children = workers(swarm_server.process.pid)
+    assert children
+
+    swarm_server.kill()
+
+    until = time.monotonic() + 5
+    while any(alive(pid) for pid in children) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [] == [pid for pid in children if alive(pid)]
+
+
+def test_a_running_picture_is_finished_before_the_stop(swarm_server, ready):
+    """A server told to stop lets a running picture end and its client have it."""
+    client = ready(swarm_server.client())
+    client.post("GenerateText2Image", **ASK, steps=1)
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(client.post("GenerateText2Image", **ASK, steps=60))
+    )
+    thread.start()
+    time.sleep(1)
+    swarm_server.process.send_signal(signal.SIGTERM)
+    thread.join(60)
+
+    assert 0 == swarm_server.process.wait(60)
+    assert "images" in answers[0], answers
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_a_restart_keeps_everything(swarm_serve, tmp_path, end, ready):
+    """Sessions, presets, settings and backends are there after a restart, be it orderly or by kill -9."""
+    server = swarm_serve(data_dir=tmp_path / "kept")
+    client = ready(server.client())
+    added = client.post("AddNewBackend", type_id="torch")
+    edited = client.post(
+        "EditBackend", backend_id=added["id"], title="second", settings={"max_batch": 2, "device": "cpu"}
+    )
+    assert "second" == edited["title"]
+    client.post("ToggleBackend", backend_id=added["id"], enabled=False)
+    client.post("AddNewPreset", title="mine", description="d", param_map={"steps": "7"})
+    client.post("ChangeUserSettings", settings={"FileFormat.ImageFormat": "JPG"})
+    client.post("SetAPIKey", keyType="civitai_api", key="canary")
+    session = client.session_id
+    getattr(server, end)()
+
+    server.start()
+    again = server.client(login=False)
+    again.session_id = session
+
+    backends = again.post("ListBackends")
+    assert ["0", str(added["id"])] == list(backends)
+    assert ("second", 2, False) == (
+        backends[str(added["id"])]["title"],
+        backends[str(added["id"])]["settings"]["max_batch"],
+        backends[str(added["id"])]["enabled"],
+    )
+    assert ["mine"] == [p["title"] for p in again.post("GetMyUserData")["presets"]]
+    settings = again.post("GetUserSettings")["settings"]
+    assert "JPG" == settings["fileformat"]["value"]["imageformat"]["value"]
+    assert again.post("GetAPIKeyStatus", keyType="civitai_api")["status"].startswith("last updated")
+
+
+def test_presets_and_user_settings_shape_a_generation(swarm_server, ready):
+    """A preset named in a request is applied, and the user's file format is used."""
+    client = ready(swarm_server.client())
+    client.post(
+        "AddNewPreset", title="Quick", description="", param_map={"steps": "3", "width": "64", "height": "96"}
+    )
+    client.post("ChangeUserSettings", settings={"fileformat.imageformat": "JPG"})
+    frames = client.stream("GenerateText2ImageWS", images=1, prompt="a red star", presets=["quick"])
+
+    image = next(f for f in frames if "image" in f)
+    assert image["image"].endswith(".jpg")
+    parameters = json.loads(image["metadata"])["sui_image_params"]
+    assert (3, 64, 96) == (parameters["steps"], parameters["width"], parameters["height"])
+
+
+def test_acknowledged_writes_survive_kill_9(swarm_serve, tmp_path):
+    """The server is killed again and again while it writes; what it acknowledged is there afterwards."""
+    server = swarm_serve("--disable", "backends_torch", data_dir=tmp_path / "kills")
+    acknowledged = []
+    for round_ in range(8):
+        client = server.client()
+        stop = threading.Event()
+
+        def write(client=client, round_=round_, stop=stop):
+            n = 0
+            while not stop.is_set():
+                title = f"r{round_}n{n}"
+                try:
+                    if client.post("AddNewPreset", title=title, description="", param_map={}).get("success"):
+                        acknowledged.append(title)
+                except Exception:
+                    return
+                n += 1
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        time.sleep(0.15 + 0.05 * round_)
+        stop.set() if round_ % 3 == 2 else None
+        server.process.kill()
+        thread.join(30)
+        server.kill()
+        server.start()
+    titles = {p["title"] for p in server.client().post("GetMyUserData")["presets"]}
+
+    assert len(acknowledged) > 8
+    assert set(acknowledged) <= titles
