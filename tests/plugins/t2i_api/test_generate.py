@@ -69,7 +69,9 @@ def test_frames(studio):
 def test_images(studio):
     """Each picture is told once, is there at once under its path, and has the seed's colour."""
     client = studio.client()
-    with client.socket("GenerateText2ImageWS", images=2, prompt="a cat", seed=5, steps=2, width=128, height=64) as ws:
+    with client.socket(
+        "GenerateText2ImageWS", images=2, prompt="a cat", seed=5, steps=2, width=128, height=64
+    ) as ws:
         for index in range(2):
             frame = read(ws, "image")
             assert (str(index), "1001") == (frame["batch_index"], frame["request_id"])
@@ -117,14 +119,18 @@ def test_post(studio):
         height="64", whatever="else", presets=[], extra_metadata={},
     )  # fmt: skip
     assert ["images"] == list(reply)
-    assert [((red, 0, 77), (64, 64)) for red in (10, 11, 12, 13)] == [pixel(decode(url)) for url in reply["images"]]
+    assert [((red, 0, 77), (64, 64)) for red in (10, 11, 12, 13)] == [
+        pixel(decode(url)) for url in reply["images"]
+    ]
 
 
 def test_same_seed_same_bytes(studio):
     """The same seed gives the same bytes, and another seed gives others."""
     client = studio.client()
     body = {"images": 1, "prompt": "x", "steps": 1, "donotsave": True}
-    first, again, other = (client.post("GenerateText2Image", **body, seed=seed)["images"] for seed in (3, 3, 4))
+    first, again, other = (
+        client.post("GenerateText2Image", **body, seed=seed)["images"] for seed in (3, 3, 4)
+    )
     assert first == again
     assert first != other
 
@@ -147,7 +153,9 @@ def test_further_requests(studio):
     """Further requests on the same socket go on counting indices; a bad one among them costs only itself."""
     client = studio.client()
     with client.socket("GenerateText2ImageWS", images=2, batchsize=2, prompt="slow", steps=3, seed=1) as ws:
-        ws.send(json.dumps({"images": 1, "prompt": "second", "steps": 1, "seed": 50, "session_id": "ignored"}))
+        ws.send(
+            json.dumps({"images": 1, "prompt": "second", "steps": 1, "seed": 50, "session_id": "ignored"})
+        )
         ws.send(json.dumps({"prompt": "no images"}))
         ws.send(json.dumps({"images": 1, "prompt": "x", "model": "unheard of"}))
         frames = [orjson.loads(message) for message in ws]
@@ -196,9 +204,11 @@ def test_bad_input(studio_for_errors, body):
     frames = client.stream("GenerateText2ImageWS", **request)
     assert reply.json()["error"] == of(frames, "error")[0]
     expected = ["status", "error", "socket_intention", "status"]
-    assert expected == [kind for kind in kinds(frames) if kind not in ("keep_alive", "discard_indices")][:2] + kinds(
-        frames
-    )[-2:]
+    assert (
+        expected
+        == [kind for kind in kinds(frames) if kind not in ("keep_alive", "discard_indices")][:2]
+        + kinds(frames)[-2:]
+    )
     assert time.monotonic() - started < 5
     assert [] == studio_for_errors.lines("begin")
 
@@ -228,15 +238,21 @@ def test_error_stops_the_rest(studio):
 def test_continue_after_errors(studio):
     """Who wants to go on after errors gets what could be made, and no error frames."""
     client = studio.client()
-    frames = client.stream("GenerateText2ImageWS", images=3, prompt="refuse", steps=3, continueaftererrors=True)
+    frames = client.stream(
+        "GenerateText2ImageWS", images=3, prompt="refuse", steps=3, continueaftererrors=True
+    )
     assert [] == of(frames, "error")
     assert 3 == len(studio.lines("begin"))
-    assert "error" in client.post("GenerateText2Image", images=1, prompt="refuse", steps=3, continueaftererrors=True)
+    assert "error" in client.post(
+        "GenerateText2Image", images=1, prompt="refuse", steps=3, continueaftererrors=True
+    )
 
 
 def test_empty(studio):
     """A backend that ends without a picture is an error, not an empty answer."""
-    assert "without a picture" in studio.client().post("GenerateText2Image", images=1, prompt="empty")["error"]
+    assert (
+        "without a picture" in studio.client().post("GenerateText2Image", images=1, prompt="empty")["error"]
+    )
 
 
 def test_interrupt(studio):
@@ -311,7 +327,8 @@ def test_one_load_for_many(open_studio):
     clients = [studio.client() for _ in range(5)]
     with ThreadPoolExecutor() as pool:
         calls = [
-            pool.submit(c.post, "GenerateText2Image", images=3, prompt="x", steps=1, model="beta") for c in clients
+            pool.submit(c.post, "GenerateText2Image", images=3, prompt="x", steps=1, model="beta")
+            for c in clients
         ]
         studio.wait_for("load")
         time.sleep(0.1)
@@ -326,7 +343,8 @@ def test_broken_model(open_studio):
     client, other = studio.client(), studio.client()
     with ThreadPoolExecutor() as pool:
         bad = [
-            pool.submit(client.post, "GenerateText2Image", images=2, prompt="x", model="broken") for _ in range(3)
+            pool.submit(client.post, "GenerateText2Image", images=2, prompt="x", model="broken")
+            for _ in range(3)
         ]
         studio.wait_for("load broken")
         good = pool.submit(other.post, "GenerateText2Image", images=1, prompt="x", steps=1, model="alpha")
@@ -391,7 +409,8 @@ def test_user_limit(open_studio):
     studio = open_studio(CANVAS_SLOTS="8", SWARMKERNEL_T2I_API__MAX_SIMULTANEOUS="2")
     with ThreadPoolExecutor() as pool:
         calls = [
-            pool.submit(studio.client().post, "GenerateText2Image", images=3, prompt="slow", steps=4) for _ in range(2)
+            pool.submit(studio.client().post, "GenerateText2Image", images=3, prompt="slow", steps=4)
+            for _ in range(2)
         ]
         assert all(len(call.result(20)["images"]) == 3 for call in calls)
     running = most = 0
@@ -420,6 +439,42 @@ def test_waits_for_start(swarm_dists, open_studio):
         studio.wait_for("stop")
         assert client.post("GenerateText2Image", images=1, prompt="x", steps=1)["images"]
         assert "count" in restart.result(20) or "result" in restart.result(20)
+
+
+def test_stall(open_studio):
+    """A backend that shows no progress for too long loses its picture, and is used again."""
+    studio = open_studio(CANVAS_STEP="1.5", SWARMKERNEL_T2I_API__STALL_MINUTES="0.01")
+    reply = studio.client().post("GenerateText2Image", images=1, prompt="x", steps=1)
+    assert "stalled" == reply["error_id"]
+    studio.wait_for("stopped x")
+
+
+def test_waits_too_long(open_studio):
+    """A picture that waits longer than it may is refused, and says so; the one that runs is finished."""
+    studio = open_studio(SWARMKERNEL_T2I_API__QUEUE_MINUTES="0.01")
+    with ThreadPoolExecutor() as pool:
+        work = pool.submit(studio.client().post, "GenerateText2Image", images=1, prompt="slow", steps=60)
+        studio.wait_for("begin")
+        reply = studio.client().post("GenerateText2Image", images=1, prompt="late", steps=1)
+        assert "queue_timeout" == reply["error_id"]
+        assert work.result(20)["images"]
+
+
+def test_interrupt_while_loading(open_studio):
+    """Interrupting while the model loads leaves no counter behind, and does not end the load for others."""
+    studio = open_studio(CANVAS_LOAD="1.0")
+    client, other = studio.client(), studio.client()
+    with ThreadPoolExecutor() as pool:
+        work = pool.submit(client.stream, "GenerateText2ImageWS", images=3, prompt="x", steps=1)
+        studio.wait_for("load")
+        patient = pool.submit(other.post, "GenerateText2Image", images=1, prompt="y", steps=1)
+        time.sleep(0.1)
+        client.post("InterruptAll", other_sessions=False)
+        assert ZERO == client.post("GetCurrentStatus")["status"]
+        frames = work.result(20)
+        assert [] == of(frames, "error") + of(frames, "image")
+        assert patient.result(20)["images"]
+    assert 1 == len(studio.lines("load"))
 
 
 def test_keep_alive(open_studio):
@@ -500,7 +555,11 @@ def test_preset(studio):
     """A stored preset applies by its title."""
     client = studio.client()
     client.post(
-        "AddNewPreset", title="Tiny", description="", raw={}, param_map={"width": "64", "height": "64", "images": "2"}
+        "AddNewPreset",
+        title="Tiny",
+        description="",
+        raw={},
+        param_map={"width": "64", "height": "64", "images": "2"},
     )
     reply = client.post("GenerateText2Image", images=1, prompt="x", steps=1, presets=["tiny"], donotsave=True)
     assert [(64, 64)] * 2 == [pixel(decode(url))[1] for url in reply["images"]]
