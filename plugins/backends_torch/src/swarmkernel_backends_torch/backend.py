@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import queue
 import threading
@@ -15,8 +14,10 @@ import attrs
 import torch
 
 from swarmkernel_backend_api import BackendError, Freed, FreeMemory
-from swarmkernel_backends_torch.loading import load_parts
-from swarmkernel_backends_torch.sampler import Sampler
+from swarmkernel_backends_torch.devices import pick_device, pick_dtype, release_memory
+from swarmkernel_backends_torch.libraries import silence
+from swarmkernel_backends_torch.loading import load_parts, stamp
+from swarmkernel_backends_torch.sampler import Event, Sampler
 from swarmkernel_backends_torch.settings import TorchSettings
 from swarmkernel_diffusion import DiffusionError
 from swarmkernel_models_api import Loaded, LoadModel, LoadProgress
@@ -24,27 +25,7 @@ from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Event = Progress | Preview | Output | Exception
-
-
-def pick_device(wanted: str) -> torch.device:
-    """The device of that name, or for ``auto`` the first accelerator; BackendError if it is not there."""
-    if wanted in {"", "auto"}:
-        mps = torch.backends.mps.is_available()
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if mps else "cpu")
-    try:
-        device = torch.device(wanted)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as exc:
-        raise BackendError(f"The device {wanted!r} is not available here: {exc}", "no_device") from exc
-    return device
-
-
-def pick_dtype(wanted: str, device: torch.device) -> torch.dtype:
-    """The dtype of that name; for ``auto`` float16 on an accelerator and float32 on a CPU."""
-    if wanted == "auto":
-        return torch.float32 if device.type == "cpu" else torch.float16
-    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[wanted]
+Listener = Callable[[Event], object]
 
 
 @attrs.define(eq=False)
@@ -60,15 +41,18 @@ class TorchBackend:
     _device: torch.device = attrs.field(default=torch.device("cpu"), init=False)
     _dtype: torch.dtype = attrs.field(default=torch.float32, init=False)
     _sampler: Sampler | None = attrs.field(default=None, init=False)
+    _held: tuple[object, ...] | None = attrs.field(default=None, init=False)
+    """What the sampler was made from: path, prediction type and the state of the files."""
     _commands: queue.SimpleQueue[Callable[[], None] | None] = attrs.field(
         factory=queue.SimpleQueue, init=False
     )
-    _listeners: dict[str, Callable[[Event], object]] = attrs.field(factory=dict, init=False)
+    _listeners: dict[str, Listener] = attrs.field(factory=dict, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _loading: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def start(self) -> None:
         """Find the device and start the thread that computes."""
+        silence()
         self._device = await asyncio.to_thread(pick_device, self.settings.device)
         self._dtype = pick_dtype(self.settings.dtype, self._device)
         log.info("computing on %s in %s", self._device, str(self._dtype).removeprefix("torch."))
@@ -76,7 +60,7 @@ class TorchBackend:
         self._thread.start()
 
     async def stop(self) -> None:
-        """End the thread after its current step."""
+        """End the thread after its current step; jobs that still run fail."""
         self._commands.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -84,31 +68,40 @@ class TorchBackend:
     async def load_model(self, request: LoadModel) -> AsyncIterator[LoadProgress | Loaded]:
         """Load a model in place of the one before it, once the running batch has ended."""
         async with self._loading:
-            yield LoadProgress("waiting for running pictures")
-            while self._sampler is not None and self._sampler.active:  # noqa: ASYNC110  # a rare wait
-                await asyncio.sleep(0.01)
-            yield LoadProgress(f"reading {request.name}", 0.1)
-            await self._do(lambda: self._load(request))
+            wanted = (
+                request.path,
+                prediction_of(request),
+                await asyncio.to_thread(stamp, Path(request.path)),
+            )
+            if wanted != self._held:
+                yield LoadProgress("waiting for running pictures")
+                while self._sampler is not None and self._sampler.active:  # noqa: ASYNC110  # a rare wait
+                    await asyncio.sleep(0.01)
+                yield LoadProgress(f"reading {request.name}", 0.1)
+                await self._do(lambda: self._load(wanted, request))
+            if (vae := request.vae_path) is not None:
+                yield LoadProgress(f"reading {Path(vae).name}", 0.9)
+                await self._do(lambda: self._loaded().vae(vae))
             yield Loaded(request.name)
 
     async def generate(self, job: ImageJob) -> AsyncIterator[Progress | Preview | Output]:
         """Let one job join the running batch and pass on what becomes of it; leaving early removes it."""
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def listener(event: Event) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
         try:
             async with self._loading:
-                await self._do(
-                    lambda: self._admit(
-                        job, lambda event: loop.call_soon_threadsafe(events.put_nowait, event)
-                    )
-                )
+                await self._do(lambda: self._admit(job, listener))
             while not isinstance(event := await events.get(), Output):
                 if isinstance(event, Exception):
                     raise _told(event)
                 yield event
             yield event
         finally:
-            self._commands.put(lambda: self._remove(job.id))
+            self._commands.put(lambda: self._remove(job.id, listener))
 
     async def free_memory(self, request: FreeMemory) -> Freed:
         """Give back what is only cached; with *system_ram*, unload the model unless it is at work."""
@@ -124,6 +117,8 @@ class TorchBackend:
                 result = work()
             except Exception as exc:  # noqa: BLE001  # it is raised where it is awaited
                 loop.call_soon_threadsafe(_settle, future, None, _told(exc))
+                if isinstance(exc, torch.OutOfMemoryError):
+                    release_memory(self._device)
             else:
                 loop.call_soon_threadsafe(_settle, future, result, None)
 
@@ -141,59 +136,75 @@ class TorchBackend:
                     self._step()
                     continue
                 if command is None:
-                    return
+                    break
                 command()
+        self._fail_all(BackendError("The backend is stopping.", "backend_stopping"))
 
     def _step(self) -> None:
-        assert self._sampler is not None  # noqa: S101  # only stepped while active
-        for job_id, event in self._sampler.step():
+        try:
+            events = self._loaded().step()
+        except Exception as exc:
+            log.exception("a step failed")
+            self._fail_all(exc)
+            return
+        for job_id, event in events:
             if (listener := self._listeners.get(job_id)) is not None:
                 listener(event)
+        if any(isinstance(event, torch.OutOfMemoryError) for _, event in events):
+            release_memory(self._device)
 
-    def _admit(self, job: ImageJob, listener: Callable[[Event], object]) -> None:
-        if self._sampler is None or str(self._sampler.path) != job.model_path:
+    def _fail_all(self, error: Exception) -> None:
+        for job_id, listener in tuple(self._listeners.items()):
+            self._remove(job_id, listener)
+            listener(error)
+
+    def _loaded(self) -> Sampler:
+        if self._sampler is None:
+            raise BackendError("No model is loaded.", "model_not_loaded")
+        return self._sampler
+
+    def _admit(self, job: ImageJob, listener: Listener) -> None:
+        if job.model_path is None or Path(job.model_path) != self._loaded().path:
             raise BackendError("The model of this job is not the loaded one.", "model_not_loaded")
-        self._sampler.admit(job)
+        self._loaded().admit(job)
         self._listeners[job.id] = listener
 
-    def _remove(self, job_id: str) -> None:
-        self._listeners.pop(job_id, None)
+    def _remove(self, job_id: str, listener: Listener) -> None:
+        """Forget the job of that listener, and no other that has the same id."""
+        if self._listeners.get(job_id) is not listener:
+            return
+        del self._listeners[job_id]
         if self._sampler is not None:
             self._sampler.remove(job_id)
 
-    def _load(self, request: LoadModel) -> None:
-        if self._sampler is not None and str(self._sampler.path) == request.path:
-            return
-        self._sampler = None
-        self._clear()
-        parts = load_parts(Path(request.path), self._dtype, _prediction(request))
-        self._sampler = Sampler(Path(request.path), parts, self._device, self._dtype, self.settings)
+    def _load(self, wanted: tuple[object, ...], request: LoadModel) -> None:
+        self._unload()
+        path = Path(request.path)
+        parts = load_parts(path, self._dtype, prediction_of(request))
+        self._sampler = Sampler(path, parts, self._device, self._dtype, self.settings)
+        self._held = wanted
+
+    def _unload(self) -> None:
+        self._sampler = self._held = None
+        release_memory(self._device)
 
     def _free(self, *, unload: bool) -> bool:
         if self._sampler is not None:
-            self._sampler.text.forget()
+            self._sampler.forget()
             if unload and not self._sampler.active:
-                self._sampler = None
-        self._clear()
+                self._unload()
+        release_memory(self._device)
         return True
 
-    def _clear(self) -> None:
-        gc.collect()
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
-        elif self._device.type == "mps":
-            torch.mps.empty_cache()
 
-
-def _prediction(request: LoadModel) -> str | None:
-    """What diffusers calls the prediction type that the model's metadata or class tell of."""
-    if request.prediction_type in {"v", "v_prediction", "v-prediction"}:
+def prediction_of(request: LoadModel) -> str | None:
+    """What diffusers calls the prediction type that the model's metadata or class tell of; None if they do not."""
+    stated = (request.prediction_type or "").lower().replace("-", "_")
+    if stated in {"v", "v_prediction", "v_zsnr"}:
         return "v_prediction"
-    if request.prediction_type is None and "-v" in (request.class_id or "").removeprefix(
-        "stable-diffusion-v"
-    ):
+    if not stated and request.class_id == "stable-diffusion-v2-768-v":
         return "v_prediction"
-    return None
+    return "epsilon" if stated in {"epsilon", "eps"} else None
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
@@ -210,5 +221,5 @@ def _told(exc: Exception) -> Exception:
     if isinstance(exc, DiffusionError):
         return BackendError(str(exc), "invalid_parameter")
     if isinstance(exc, torch.OutOfMemoryError):
-        return BackendError("The device ran out of memory; try a smaller picture or batch.", "out_of_memory")
+        return BackendError("The device ran out of memory; try a smaller picture or batch.", "gpu_oom")
     return exc

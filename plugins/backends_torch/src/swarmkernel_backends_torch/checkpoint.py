@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 from safetensors import safe_open
@@ -15,6 +15,15 @@ from swarmkernel_backend_api import BackendError
 Shapes = Mapping[str, tuple[int, ...]]
 UNET = "model.diffusion_model."
 VAE = "first_stage_model."
+#: Where each family keeps its text encoders. OpenCLIP's prefixes end in ``.model.``.
+TOWER_PREFIXES = {
+    "sd1": {"text_encoder": "cond_stage_model.transformer.text_model."},
+    "sd2": {"text_encoder": "cond_stage_model.model."},
+    "sdxl": {
+        "text_encoder": "conditioner.embedders.0.transformer.text_model.",
+        "text_encoder_2": "conditioner.embedders.1.model.",
+    },
+}
 #: Latents are divided by the spread that each family's autoencoder was trained to.
 SCALING_FACTORS = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 #: The noise that all three families were trained on (arXiv:2112.10752, scaled linear betas).
@@ -33,7 +42,7 @@ def check_safetensors(path: Path) -> None:
     length = int.from_bytes(head[:8], "little")
     if len(head) == 9 and head[8:9] == b"{" and 8 + length <= path.stat().st_size:
         return
-    if head[:2] in {b"PK", b"\x80\x02", b"\x80\x04"}:
+    if head[:2] == b"PK" or (head[:1] == b"\x80" and head[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}):
         raise BackendError(
             f"{path.name} is a pickle file, which can run code when it is loaded; convert it to safetensors.",
             "unsafe_model",
@@ -60,26 +69,51 @@ class Checkpoint:
 
 
 def describe(shapes: Shapes, prediction: str | None) -> Checkpoint:
-    """The family and configurations of a checkpoint with these tensors; BackendError for another architecture."""
+    """
+    The family and configurations of a checkpoint with these tensors; BackendError for another architecture.
+
+    *prediction* is what is known from elsewhere; a marker tensor in the file says it too, as does one for a noise
+    schedule that ends in pure noise.
+    """
     family = _family(shapes)
-    configs = {
-        "unet": unet_config(shapes, family),
-        "vae": vae_config(shapes, VAE, SCALING_FACTORS[family]),
-        "scheduler": {"_class_name": "DDIMScheduler", "prediction_type": prediction or "epsilon", **NOISE},
+    marked = "v_prediction" if "v_pred" in shapes else "epsilon"
+    scheduler = {
+        "prediction_type": prediction or marked,
+        "rescale_betas_zero_snr": "ztsnr" in shapes,
+        **NOISE,
     }
-    return Checkpoint(family, configs | _text_configs(shapes, family))
+    try:
+        configs = {
+            "unet": unet_config(shapes, family),
+            "vae": vae_config(shapes, VAE, SCALING_FACTORS[family]),
+            "scheduler": scheduler,
+        }
+        return Checkpoint(family, configs | _text_configs(shapes, family))
+    except KeyError as exc:
+        raise BackendError(f"This checkpoint is not whole: it has no tensor {exc}.", "model_corrupt") from exc
 
 
 def _family(shapes: Shapes) -> str:
+    whole = f"{UNET}input_blocks.0.0.weight" in shapes
     for prefix, family in (
         ("conditioner.embedders.1.", "sdxl"),
+        ("conditioner.embedders.0.model.", "refiner"),
         ("cond_stage_model.model.", "sd2"),
         ("cond_stage_model.transformer.", "sd1"),
     ):
-        if f"{UNET}input_blocks.0.0.weight" in shapes and any(key.startswith(prefix) for key in shapes):
-            return family
+        if whole and any(key.startswith(prefix) for key in shapes):
+            return refuse_refiner() if family == "refiner" else family
     raise BackendError(
-        "This file is not a whole Stable Diffusion 1.x, 2.x or XL checkpoint.", "unsupported_model"
+        "This file is not a whole Stable Diffusion 1.x, 2.x or XL checkpoint: UNet, VAE and text encoders in one.",
+        "unsupported_model",
+    )
+
+
+def refuse_refiner() -> NoReturn:
+    """Say what an SDXL refiner is no use for."""
+    raise BackendError(
+        "This is an SDXL refiner, which cannot begin a picture; choose an SDXL base model.",
+        "unsupported_model",
     )
 
 
@@ -121,7 +155,7 @@ def unet_config(shapes: Shapes, family: str) -> dict[str, Any]:
     linear = family != "sd1"
     down = ["CrossAttnDownBlock2D" if level.transformers else "DownBlock2D" for level in levels]
     up = ["CrossAttnUpBlock2D" if level.transformers else "UpBlock2D" for level in reversed(levels)]
-    cross = next(s[1] for k, s in shapes.items() if k.startswith(UNET) and k.endswith("attn2.to_k.weight"))
+    cross = shapes[f"{UNET}middle_block.1.transformer_blocks.0.attn2.to_k.weight"][1]
     config: dict[str, Any] = {
         "_class_name": "UNet2DConditionModel",
         "in_channels": shapes[f"{UNET}input_blocks.0.0.weight"][1],
@@ -164,14 +198,11 @@ def vae_config(shapes: Shapes, prefix: str, scaling_factor: float) -> dict[str, 
 
 
 def _text_configs(shapes: Shapes, family: str) -> dict[str, dict[str, Any]]:
-    if family == "sd1":
-        return {"text_encoder": _clip(shapes, "cond_stage_model.transformer.text_model.")}
-    if family == "sd2":
-        # SD 2.x reads the layer before the last, so the last one is left out.
-        return {"text_encoder": _open_clip(shapes, "cond_stage_model.model.", drop=1)}
+    # SD 2.x reads the layer before the last, so the last one is left out.
+    drop = 1 if family == "sd2" else 0
     return {
-        "text_encoder": _clip(shapes, "conditioner.embedders.0.transformer.text_model."),
-        "text_encoder_2": _open_clip(shapes, "conditioner.embedders.1.model.", drop=0),
+        name: _open_clip(shapes, prefix, drop) if prefix.endswith(".model.") else _clip(shapes, prefix)
+        for name, prefix in TOWER_PREFIXES[family].items()
     }
 
 

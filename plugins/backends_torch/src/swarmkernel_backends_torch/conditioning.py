@@ -76,7 +76,7 @@ class TextEncoder:
         self, text: str, pieces: int, stop_at: int | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         xl = self.parts.family == "sdxl"
-        layer = stop_at or (-2 if xl else -1)
+        layer = layer_of(self.parts.family, stop_at)
         found = [self._run(tower, text, pieces, layer, norm=not xl) for tower in self.parts.towers]
         tokens = torch.cat([hidden for hidden, _ in found], dim=-1)
         return tokens, found[-1][1] if xl else None
@@ -87,7 +87,7 @@ class TextEncoder:
         """One tower's hidden states (pieces · 77, width), and its pooled projection of the first piece."""
         rows = _pieces(tower.tokenizer, text)
         rows += [_framed(tower.tokenizer, [])] * (pieces - len(rows))
-        encoder = tower.encoder.to(self.device)
+        encoder = tower.encoder.to(self.device)  # it may wait in system memory
         output = encoder(torch.tensor(rows, device=self.device), output_hidden_states=True)
         hidden = output.hidden_states[max(layer, -len(output.hidden_states))]
         if norm:
@@ -96,6 +96,17 @@ class TextEncoder:
         if self.offload:
             tower.encoder.to("cpu")
         return hidden.flatten(0, 1), None if pooled is None else pooled[0]
+
+
+def layer_of(family: str, stop_at: int | None) -> int:
+    """
+    Which of a tower's hidden states to read, counted from the end.
+
+    SD 2.x and XL were trained with the layer before the last; of SD 2.x's tower, the last one is not even there.
+    """
+    if family == "sd2":
+        return min((stop_at or -2) + 1, -1)
+    return stop_at or (-2 if family == "sdxl" else -1)
 
 
 def _pieces(tokenizer: Any, text: str) -> list[list[int]]:
@@ -118,5 +129,5 @@ def stack(
     if rows[0].pooled is None:
         return tokens, None
     pooled = torch.stack([row.pooled for row in rows if row.pooled is not None]).to(dtype)
-    sizes = torch.stack([row.sizes for row in rows if row.sizes is not None]).to(dtype)
+    sizes = torch.stack([row.sizes for row in rows if row.sizes is not None])
     return tokens, {"text_embeds": pooled, "time_ids": sizes}

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from diffusers import (
-    AutoencoderKL,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_torch.checkpoint import (
     SCALING_FACTORS,
+    TOWER_PREFIXES,
+    VAE,
     Checkpoint,
     check_safetensors,
     describe,
     read_shapes,
+    refuse_refiner,
     vae_config,
 )
 from swarmkernel_backends_torch.tokenizer import clip_tokenizer
+from swarmkernel_backends_torch.towers import build_tower, clip_tensors, open_clip_tensors, refuse_missing
+
+#: The class of each text encoder, by its name in a diffusers folder.
+TOWERS: Mapping[str, Any] = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
 @attrs.define(eq=False)
@@ -81,46 +85,109 @@ def load_parts(path: Path, dtype: torch.dtype, prediction: str | None) -> Parts:
     """
     if not path.exists():
         raise BackendError(f"{path.name} is not there any more.", "model_missing")
-    try:
+    with _said(path.name):
         parts = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype, prediction)
-    except BackendError:
-        raise
-    except Exception as exc:
-        raise BackendError(f"{path.name} could not be loaded: {exc}", "model_corrupt") from exc
+    _refuse_other_inputs(parts)
     for module in parts.modules():
-        module.eval().requires_grad_(False)
-    if parts.vae.config.force_upcast:  # SDXL's overflows in half precision
-        parts.vae.to(torch.float32)
+        _prepare(module)
     return parts
 
 
+def load_vae(path: Path, dtype: torch.dtype, family: str) -> Any:
+    """A VAE of its own, from a diffusers folder or a safetensors file; BackendError if it is neither."""
+    if not path.exists():
+        raise BackendError(f"The VAE {path.name} is not there any more.", "model_missing")
+    with _said(f"The VAE {path.name}"):
+        return _prepare(_vae(path, dtype, family))
+
+
+def stamp(path: Path) -> tuple[tuple[int, int], ...]:
+    """Changes when a model's files do: their times of change and sizes. Empty when it is not there."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    found = [file.stat() for file in files if file.is_file()]
+    return tuple((status.st_mtime_ns, status.st_size) for status in found)
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Errors of the libraries, in words that say which file is at fault."""
+    try:
+        yield
+    except (BackendError, torch.OutOfMemoryError):
+        raise
+    except Exception as exc:
+        raise BackendError(f"{what} could not be loaded: {exc}", "model_corrupt") from exc
+
+
+def _prepare(module: Any) -> Any:
+    meta = [name for name, tensor in module.named_parameters() if tensor.is_meta]
+    refuse_missing(meta, type(module).__name__)
+    if getattr(module.config, "force_upcast", False) and module.dtype is torch.float16:
+        module = module.to(torch.float32)  # a VAE, SDXL's for one, that overflows in half precision
+    return module.eval().requires_grad_(False)
+
+
+def _refuse_other_inputs(parts: Parts) -> None:
+    wants, has = parts.unet.config.in_channels, parts.vae.config.latent_channels
+    if wants != has:
+        raise BackendError(
+            f"This model's UNet takes {wants} channels where its VAE has {has}: it is made for inpainting, depth or"
+            " editing, and cannot make a picture from a prompt alone.",
+            "unsupported_model",
+        )
+
+
 def _from_folder(path: Path, dtype: torch.dtype) -> Parts:
-    _refuse_unsafe(path)
-    options: dict[str, Any] = {"local_files_only": True, "use_safetensors": True}
-    index = json.loads((path / "model_index.json").read_text(encoding="utf-8"))
-    family = "sdxl" if "text_encoder_2" in index else "sd1"
-    unet = UNet2DConditionModel.from_pretrained(path, subfolder="unet", torch_dtype=dtype, **options)
-    vae = AutoencoderKL.from_pretrained(path, subfolder="vae", torch_dtype=dtype, **options)
-    kinds = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+    names = _components(path)
+    _refuse_unsafe(path, ["unet", "vae", *names])
     towers = [
         TextTower(
             CLIPTokenizer.from_pretrained(
                 path / name.replace("text_encoder", "tokenizer"), local_files_only=True
             ),
-            kind.from_pretrained(path, subfolder=name, dtype=dtype, **options),
+            _pretrained(TOWERS[name], path, name, dtype=dtype),
         )
-        for name, kind in kinds.items()
-        if index.get(name)
+        for name in names
     ]
+    unet = _pretrained(UNet2DConditionModel, path, "unet", torch_dtype=dtype)
+    vae = _pretrained(AutoencoderKL, path, "vae", torch_dtype=dtype)
     scheduler = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    if family == "sd1" and unet.config.use_linear_projection:
-        family = "sd2"
+    family = "sdxl" if len(names) > 1 else "sd2" if unet.config.use_linear_projection else "sd1"
     return Parts(family, unet, vae, towers, scheduler)
 
 
-def _refuse_unsafe(path: Path) -> None:
+def _components(path: Path) -> list[str]:
+    """The text encoders that a diffusers folder has; BackendError if it is not of a known family."""
+    index = path / "model_index.json"
+    if not index.is_file():
+        raise BackendError(
+            f"{path.name} has no model_index.json, so it is no diffusers folder.", "unsupported_model"
+        )
+    named = json.loads(index.read_text(encoding="utf-8"))
+    kinds = {name: value[1] for name, value in named.items() if isinstance(value, list) and len(value) == 2}
+    towers = [name for name in TOWERS if kinds.get(name)]
+    if towers == ["text_encoder_2"]:
+        refuse_refiner()
+    wanted = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+    wanted |= {name: TOWERS[name].__name__ for name in towers}
+    if not towers or any(kinds.get(name) != kind for name, kind in wanted.items()):
+        raise BackendError(f"{path.name} is not Stable Diffusion 1.x, 2.x or XL.", "unsupported_model")
+    return towers
+
+
+def _pretrained(kind: Any, path: Path, name: str, **dtype: torch.dtype) -> Any:
+    """One network of a diffusers folder, whole; of two sets of weights, the full one."""
+    folder = path / name
+    plain = any(".fp16." not in file.name for file in folder.glob("*.safetensors"))
+    options = {"local_files_only": True, "use_safetensors": True, "variant": None if plain else "fp16"}
+    found, info = kind.from_pretrained(folder, output_loading_info=True, **options, **dtype)
+    refuse_missing(info["missing_keys"], name)
+    return found
+
+
+def _refuse_unsafe(path: Path, names: Iterable[str]) -> None:
     """Of a folder, each network must have safetensors weights, and nothing may be code."""
-    for name in ("unet", "vae", "text_encoder"):
+    for name in names:
         weights = list((path / name).glob("*.safetensors"))
         if not weights and any((path / name).glob("*.bin")):
             raise BackendError(
@@ -137,69 +204,50 @@ def _refuse_unsafe(path: Path) -> None:
 def _from_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Parts:
     check_safetensors(path)
     checkpoint = describe(read_shapes(path), prediction)
-    pipeline = StableDiffusionXLPipeline if checkpoint.family == "sdxl" else StableDiffusionPipeline
+    tensors = load_file(path)
+    return Parts(
+        checkpoint.family,
+        _single(UNet2DConditionModel, tensors, checkpoint.configs["unet"], dtype),
+        _single(AutoencoderKL, tensors, checkpoint.configs["vae"], dtype),
+        _towers(checkpoint, tensors, dtype),
+        checkpoint.configs["scheduler"],
+    )
+
+
+def _single(kind: Any, tensors: dict[str, torch.Tensor], config: dict[str, Any], dtype: torch.dtype) -> Any:
+    """A network out of a checkpoint's tensors; diffusers reads its configuration from a folder or the network."""
     with tempfile.TemporaryDirectory(prefix="swarmkernel-") as folder:
-        _write_configs(Path(folder), checkpoint, pipeline.__name__)
-        found = pipeline.from_single_file(
-            str(path), config=folder, torch_dtype=dtype, local_files_only=True, **_without_extras(checkpoint)
+        (Path(folder) / "config.json").write_text(json.dumps(config))
+        return kind.from_single_file(tensors, config=folder, torch_dtype=dtype, local_files_only=True)
+
+
+def _towers(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> list[TextTower]:
+    found = []
+    for name, prefix in TOWER_PREFIXES[checkpoint.family].items():
+        config = CLIPTextConfig(**checkpoint.configs[name])
+        is_open_clip = prefix.endswith(".model.")
+        weights = (
+            open_clip_tensors(tensors, prefix, config.num_hidden_layers)
+            if is_open_clip
+            else clip_tensors(tensors, prefix)
         )
-    names = ["", "_2"] if checkpoint.family == "sdxl" else [""]
-    towers = [TextTower(_tokenizer(checkpoint, n), getattr(found, f"text_encoder{n}")) for n in names]
-    return Parts(checkpoint.family, found.unet, found.vae, towers, checkpoint.configs["scheduler"])
-
-
-def _without_extras(checkpoint: Checkpoint) -> dict[str, Any]:
-    if checkpoint.family == "sdxl":
-        return {"tokenizer": _tokenizer(checkpoint, ""), "tokenizer_2": _tokenizer(checkpoint, "_2")}
-    return {"tokenizer": _tokenizer(checkpoint, ""), "safety_checker": None, "feature_extractor": None}
-
-
-def _tokenizer(checkpoint: Checkpoint, suffix: str) -> Any:
-    """CLIP-L pads with its end token; OpenCLIP's towers with token 0."""
-    is_open_clip = checkpoint.family == "sd2" or suffix == "_2"
-    return clip_tokenizer("!") if is_open_clip else clip_tokenizer()
-
-
-def _write_configs(folder: Path, checkpoint: Checkpoint, pipeline: str) -> None:
-    """What ``from_single_file`` reads in place of a download."""
-    index: dict[str, Any] = {"_class_name": pipeline, "scheduler": ["diffusers", "DDIMScheduler"]}
-    index |= {"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"]}
-    index |= {
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-    }
-    if checkpoint.family == "sdxl":
-        index["tokenizer_2"] = ["transformers", "CLIPTokenizer"]
-        index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
-    (folder / "model_index.json").write_text(json.dumps(index))
-    for name, config in checkpoint.configs.items():
-        (folder / name).mkdir()
-        file = "scheduler_config.json" if name == "scheduler" else "config.json"
-        (folder / name / file).write_text(json.dumps(config))
-
-
-def load_vae(path: Path, dtype: torch.dtype, family: str) -> Any:
-    """A VAE of its own, from a diffusers folder or a safetensors file; BackendError if it is neither."""
-    try:
-        vae = _vae(path, dtype, family)
-    except BackendError:
-        raise
-    except Exception as exc:
-        raise BackendError(f"The VAE {path.name} could not be loaded: {exc}", "model_corrupt") from exc
-    return vae.eval().requires_grad_(False)
+        # CLIP-L pads with its end token, OpenCLIP's towers with token 0.
+        tokenizer = clip_tokenizer("!") if is_open_clip else clip_tokenizer()
+        found.append(TextTower(tokenizer, build_tower(TOWERS[name], config, weights, dtype)))
+    return found
 
 
 def _vae(path: Path, dtype: torch.dtype, family: str) -> Any:
     if path.is_dir():
-        return AutoencoderKL.from_pretrained(
-            path, torch_dtype=dtype, local_files_only=True, use_safetensors=True
-        )
+        _refuse_unsafe(path.parent, [path.name])
+        return _pretrained(AutoencoderKL, path.parent, path.name, torch_dtype=dtype)
     check_safetensors(path)
     shapes = read_shapes(path)
-    prefix = "first_stage_model." if any(k.startswith("first_stage_model.") for k in shapes) else ""
-    config = vae_config(shapes, prefix, SCALING_FACTORS[family])
-    with tempfile.TemporaryDirectory(prefix="swarmkernel-") as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(config))
-        return AutoencoderKL.from_single_file(
-            str(path), config=folder, torch_dtype=dtype, local_files_only=True
-        )
+    prefix = VAE if any(k.startswith(VAE) for k in shapes) else ""
+    try:
+        config = vae_config(shapes, prefix, SCALING_FACTORS[family])
+    except KeyError as exc:
+        raise BackendError(
+            f"{path.name} is no VAE of this family: it has no tensor {exc}.", "unsupported_model"
+        ) from exc
+    return _single(AutoencoderKL, load_file(path), config, dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -9,23 +11,45 @@ import numpy as np
 import torch
 from PIL import Image
 
+from swarmkernel_backend_api import BackendError
+
 #: Side of a preview in pixels: small enough to cost nothing on the wire.
 PREVIEW_SIDE = 256
 _FIT_SIZE = 128
 
 
+@contextmanager
+def _on(module: Any, device: torch.device, *, offload: bool) -> Iterator[None]:
+    """Have *module* on *device*, and with *offload* only for so long."""
+    module.to(device)
+    try:
+        yield
+    finally:
+        if offload:
+            module.to("cpu")
+
+
 def decode(
-    vae: Any, latents: torch.Tensor, device: torch.device, *, offload: bool = False
+    vae: Any, latents: torch.Tensor, size: tuple[int, int], device: torch.device, *, offload: bool = False
 ) -> np.ndarray[Any, Any]:
-    """Pixels (height, width, 3) uint8 of latents (channels, height, width)."""
-    vae = vae.to(device)
-    scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
-    pixels = vae.decode(scaled, return_dict=False)[0][0]
-    if offload:
-        vae.to("cpu")
-    levels = (pixels.float().clamp(-1, 1) + 1) * 127.5
+    """
+    Pixels (height, width, 3) uint8 of latents (channels, height, width).
+
+    A *size* (height, width) that is no multiple of the VAE's scale is cut from the middle of what the latents cover.
+    """
+    with _on(vae, device, offload=offload):
+        scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
+        pixels = vae.decode(scaled, return_dict=False)[0][0]
+    top, left = ((has - wanted) // 2 for has, wanted in zip(pixels.shape[1:], size, strict=True))
+    levels = (_finite(pixels[:, top : top + size[0], left : left + size[1]]).clamp(-1, 1) + 1) * 127.5
     found: np.ndarray[Any, Any] = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     return found
+
+
+def _finite(pixels: torch.Tensor) -> torch.Tensor:
+    if not bool(pixels.isfinite().all()):
+        raise BackendError("The VAE's output is not finite: try another VAE or dtype.", "not_finite")
+    return pixels.float()
 
 
 @attrs.frozen(eq=False)
@@ -35,15 +59,15 @@ class Previewer:
     matrix: torch.Tensor
 
     @classmethod
-    def fit(cls, vae: Any, device: torch.device) -> Previewer:
+    def fit(cls, vae: Any, device: torch.device, *, offload: bool = False) -> Previewer:
         """
         Fit the map to *vae* by least squares on pictures of smooth colour fields.
 
         So it needs no table of factors, and suits any VAE.
         """
         pictures = _colour_fields(8)
-        vae = vae.to(device)
-        encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
+        with _on(vae, device, offload=offload):
+            encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
         latents = (encoded * vae.config.scaling_factor).float().cpu()
         target = torch.nn.functional.interpolate(pictures, size=latents.shape[-2:], mode="area")
         rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
