@@ -125,12 +125,18 @@ class Planner:
             if demand not in fits or self._held_elsewhere(place_id, demand, fits[demand]):
                 del self.loads.reserved[place_id]
         plan.runs.extend(self._warm(fits))
-        for job in list(self.queue.heads()):
+        for job in self._first_of_each_demand():
             place = None if job.demand in plan.refusals else self._to_load(job, fits, now)
             if place is not None:
                 self._start_load(place, job)
                 plan.loads.append((job, place.id))
         return plan
+
+    def _first_of_each_demand(self) -> list[Job]:
+        found: dict[Demand, Job] = {}
+        for job in self.queue.heads():
+            found.setdefault(job.demand, job)
+        return list(found.values())
 
     def _hopeless(
         self, demand: Demand, fit: list[Place], places: list[Place], now: float
@@ -152,16 +158,18 @@ class Planner:
     def _warm(self, fits: dict[Demand, list[Place]]) -> Iterator[tuple[Job, int]]:
         """Jobs for places that have their model already, one at a time since each changes whose turn it is."""
         while True:
-            pairs = ((job, self._warm_place(job, fits[job.demand])) for job in self.queue.heads())
-            job, place = next(((j, p) for j, p in pairs if p is not None), (None, None))
-            if job is None or place is None:
+            warm = {demand: self._warm_place(demand, fit) for demand, fit in fits.items()}
+            ready = {demand: place for demand, place in warm.items() if place is not None}
+            job = next((job for job in self.queue.heads() if job.demand in ready), None) if ready else None
+            if job is None:
                 return
+            place = ready[job.demand]
             self.queue.take(job)
             place.usages += 1
             yield job, place.id
 
-    def _warm_place(self, job: Job, fit: list[Place]) -> Place | None:
-        ready = (place for place in fit if place.free and self._is_warm(place, job.demand))
+    def _warm_place(self, demand: Demand, fit: list[Place]) -> Place | None:
+        ready = (place for place in fit if place.free and self._is_warm(place, demand))
         return min(ready, key=lambda place: place.usages / place.max_usages, default=None)
 
     def _is_warm(self, place: Place, demand: Demand) -> bool:
