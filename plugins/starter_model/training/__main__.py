@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import common
+from . import common, encode
 
 
 def run(module: str, *options: object, processes: int = 1) -> None:
@@ -38,15 +38,17 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=90, help="of training the text encoder and the UNet")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--chunks", default=encode.CHUNKS, help="thousands of pictures by kind")
     parser.add_argument("--from-scratch", action="store_true", help="train tokenizer and autoencoder too")
+    parser.add_argument("--autoencoder-minutes", type=float, default=20)
     args = parser.parse_args()
     work, base = args.work.resolve(), common.SHIPPED
     work.mkdir(parents=True, exist_ok=True)
     if args.from_scratch:
         base = work / "base"
         run("tokenizer", "--out", base)
-        run("autoencoder", "--out", base)
-    run("encode", "--base", base, "--folder", work / "data")
+        run("autoencoder", "--out", base, "--minutes", args.autoencoder_minutes)
+    run("encode", "--base", base, "--folder", work / "data", "--chunks", args.chunks)
     timing = ("--text-minutes", args.minutes / 45, "--minutes", args.minutes)
     folders = ("--base", base, "--data", work / "data", "--out", work / "trained")
     run("train", *folders, *timing, processes=args.processes)

@@ -27,7 +27,7 @@ MEASURED = 500
 
 def new_vae() -> AutoencoderKL:
     """A twentieth of Stable Diffusion's widths."""
-    return AutoencoderKL(
+    vae = AutoencoderKL(
         in_channels=3,
         out_channels=3,
         latent_channels=4,
@@ -39,6 +39,8 @@ def new_vae() -> AutoencoderKL:
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
     )
+    common.start_linear(vae)
+    return vae
 
 
 def _any_rgb(rng: Random) -> Rgb:

@@ -54,15 +54,16 @@ def new_unet() -> UNet2DConditionModel:
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
     )
-    _start_linear(unet)
+    start_linear(unet)
+    nn.init.zeros_(unet.conv_out.weight)
+    nn.init.zeros_(unet.conv_out.bias)
     return unet
 
 
-def _start_linear(unet: UNet2DConditionModel) -> None:
-    """Residual branches and the output start at zero: worth thousands of steps at this budget."""
-    zeroed = ("conv2", "to_out.0", "ff.net.2", "proj_out", "conv_out")
-    for name, module in unet.named_modules():
-        if name.endswith(zeroed):
+def start_linear(network: nn.Module) -> None:
+    """Residual branches start at zero, resampling near the identity: worth thousands of steps at this budget."""
+    for name, module in network.named_modules():
+        if name.endswith(("conv2", "to_out.0", "ff.net.2", "proj_out")):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
         elif name.endswith(("upsamplers.0.conv", "conv_shortcut")):
@@ -117,10 +118,17 @@ class Workers:
         return self.rank == 0
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace every gradient by its mean over the processes."""
+        """Replace every gradient by its mean over the processes.
+
+        A part that one process's batch did not use counts as zero there, so that all exchange the same sizes.
+        """
         if self.count == 1:
             return
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = []
+        for parameter in parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            gradients.append(parameter.grad)
         flat = torch.cat([g.reshape(-1) for g in gradients])
         distributed.all_reduce(flat)
         flat /= self.count

@@ -17,6 +17,7 @@ from .data import LABELS
 from .kinds import KINDS
 
 CHUNK = 1000
+CHUNKS = "single=20,several=8,pair=18,scene=10,icon=10"
 CAPTIONS = 6
 BATCH = 50
 FIRST_TRAINING_SEED = 1_000_000
@@ -63,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--base", type=Path, default=common.SHIPPED)
-    parser.add_argument("--chunks", default="single=20,several=8,pair=18,scene=10,icon=10")
+    parser.add_argument("--chunks", default=CHUNKS)
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.folder.mkdir(parents=True, exist_ok=True)

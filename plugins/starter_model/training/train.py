@@ -20,7 +20,8 @@ from .dataset import Batch, Pictures
 from .optimizer import optimizers
 
 DROP = 0.1
-NOISE_BIAS = 0.6
+NOISE_BIAS = (0.6, 0.9)
+"""Time steps are drawn as 1000 u^bias: noisy ones first, where the prompt decides, more of the clean ones later."""
 AUXILIARY = 0.05
 LOG_EVERY = 50
 
@@ -89,12 +90,12 @@ def learning_rate(progress: float, warm: float, floor: float) -> float:
 
 
 def diffusion_loss(
-    networks: Networks, batch: Batch, alphas: torch.Tensor
+    networks: Networks, batch: Batch, alphas: torch.Tensor, bias: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The error of the predicted velocity (Salimans & Ho 2022) and the readout's loss, for one batch."""
     size = len(batch.latents)
     uniform = (torch.arange(size) + torch.rand(size)) / size
-    times = (1000 * uniform**NOISE_BIAS).long().clamp(max=999)
+    times = (1000 * uniform**bias).long().clamp(max=999)
     noise = torch.randn_like(batch.latents)
     signal = alphas[times].sqrt().view(-1, 1, 1, 1)
     sigma = (1 - alphas[times]).sqrt().view(-1, 1, 1, 1)
@@ -132,7 +133,7 @@ class Run:
         while (progress := self.workers.agreed((time.monotonic() - began) / (60 * minutes))) < 1:
             for optimizer, base in zip(chosen, bases, strict=True):
                 optimizer.param_groups[0]["lr"] = base * learning_rate(progress, 0.02, self.args.floor)
-            loss, auxiliary = self._losses(text_only)
+            loss, auxiliary = self._losses(text_only, progress)
             for optimizer in chosen:
                 optimizer.zero_grad()
             (auxiliary if text_only else loss + AUXILIARY * auxiliary).backward()
@@ -151,10 +152,11 @@ class Run:
         if self.workers.is_first:
             self.averaged.save(self.args.out)
 
-    def _losses(self, text_only: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    def _losses(self, text_only: bool, progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         batch = self.pictures.batch(self.args.batch, self.mix, DROP)
         if not text_only:
-            return diffusion_loss(self.networks, batch, self.alphas)
+            first, last = NOISE_BIAS
+            return diffusion_loss(self.networks, batch, self.alphas, first + (last - first) * progress)
         with torch.autocast("cpu", torch.bfloat16):
             features = self.networks.text(batch.ids)[0]
         return torch.zeros(()), self.networks.readout.loss(features, batch)
