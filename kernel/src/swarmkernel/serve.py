@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 PORT_IN_USE = 98
 #: Whatever hangs while stopping, the process ends this long after the drain limit.
 LAST_RESORT_SECONDS = 15.0
+TOGETHER_SECONDS = 1.0
 
 
 class PortInUseError(StartupError):
@@ -99,14 +100,22 @@ def _config(settings: ServerSettings, listener: int) -> Any:
 
 
 def _stop_on_signals() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; the second one ends the process at once."""
+    """
+    An event that SIGTERM or SIGINT sets; a second one ends the process at once.
+
+    Signals that come together count as one: a process group's SIGTERM reaches us directly and through `make`.
+    """
     stop = asyncio.Event()
+    first = 0.0
 
     def on_signal() -> None:
-        if stop.is_set():
+        nonlocal first
+        if not stop.is_set():
+            first = time.monotonic()
+            stop.set()
+        elif time.monotonic() - first > TOGETHER_SECONDS:
             log.warning("stopping at once")
             os._exit(1)
-        stop.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

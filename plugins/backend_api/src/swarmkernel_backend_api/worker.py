@@ -235,7 +235,3 @@ def main() -> NoReturn:
     asyncio.run(_serve(source, pipe))
     # Threads and exit handlers of heavy libraries must not keep the process.
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

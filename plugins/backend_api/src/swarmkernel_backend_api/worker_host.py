@@ -70,7 +70,7 @@ class WorkerHost:
         )
         self._process = await asyncio.create_subprocess_exec(
             self.interpreter,
-            *("-P", "-m", "swarmkernel_backend_api.worker"),
+            *("-P", "-m", "swarmkernel_backend_api"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
