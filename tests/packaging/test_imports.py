@@ -17,16 +17,8 @@ ROADS = {
     "swarmkernel-t2i-api": {"swarmkernel", "swarmkernel-backend-api", "swarmkernel-models-api"},
     "swarmkernel-starter-model": {"swarmkernel", "swarmkernel-models-api"},
 }
-ROADS |= dict.fromkeys(
-    ("swarmkernel-backends-torch", "swarmkernel-backends-onnx", "swarmkernel-backends-remote"),
-    {
-        "swarmkernel",
-        "swarmkernel-backend-api",
-        "swarmkernel-models-api",
-        "swarmkernel-t2i-api",
-        "swarmkernel-diffusion",
-    },
-)
+BACKENDS = ROADS["swarmkernel-t2i-api"] | {"swarmkernel-t2i-api", "swarmkernel-diffusion"}
+ROADS |= {f"swarmkernel-backends-{name}": BACKENDS for name in ("torch", "onnx", "remote")}
 #: Declared though not imported by name: Hypercorn imports the one, SQLAlchemy the other by its URL.
 UNNAMED = {"swarmkernel": {"h11"}, "swarmkernel-store-sql": {"aiosqlite"}}
 INSTALLED = packages_distributions()

@@ -186,6 +186,8 @@ def test_nothing_private_is_tracked(tracked, root):
     secret = _index_hosts()
     found = []
     for path in tracked:
+        if path.name == ".gitignore":  # a leading slash is the tree's top there
+            continue
         text = path.read_bytes().decode(errors="ignore")
         if PRIVATE.search(text) or any(host in text for host in secret):
             found.append(str(path.relative_to(root)))
