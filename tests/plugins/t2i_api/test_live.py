@@ -165,3 +165,26 @@ def test_collector_continues():
     collector(Interrupted(first, was_running=True, by_user=True))
     with pytest.raises(Exception, match="interrupted"):
         collector.outcome()
+
+
+def test_outbox_cleared():
+    """An outbox that is cleared holds nothing, and its files are closed."""
+    outbox = Outbox(10)
+    outbox.put_long({"image": "x" * 100}, "image")
+    outbox.clear()
+    assert 0 == len(outbox)
+    assert outbox.next() is None
+
+
+async def test_outbox_room():
+    """Who waits for room goes on once enough frames were taken."""
+    outbox = Outbox(10)
+    for number in range(5):
+        outbox.put({"n": number})
+    waiting = asyncio.create_task(outbox.wait_for_room(3))
+    await asyncio.sleep(0)
+    outbox.next()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    outbox.next()
+    await asyncio.wait_for(waiting, 1)

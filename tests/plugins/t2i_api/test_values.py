@@ -134,6 +134,12 @@ def test_match_option(text, found):
     assert found == match_option(text, ["Big Red", "greenish", "green", "red///the red one"])
 
 
+def test_numbers_match_exactly():
+    """A number among options means itself: asking for backend 1 never gives backend 10."""
+    assert match_option("1", ["0", "10", "12"]) is None
+    assert "10" == match_option("10", ["0", "10", "100"])
+
+
 def test_lists():
     """A list may come as an array, with the separator, or with commas; its items match options."""
     param = Param("Things", "list", values=("Alpha", "Beta"))

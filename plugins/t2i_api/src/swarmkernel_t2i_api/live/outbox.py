@@ -6,6 +6,8 @@ import asyncio
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
+from functools import partial
 from typing import IO, Any, TypeAlias
 
 import attrs
@@ -25,7 +27,9 @@ class Outbox:
 
     limit: int
     _entries: OrderedDict[Hashable, Render] = attrs.field(factory=OrderedDict, init=False)
+    _files: ExitStack = attrs.field(factory=ExitStack, init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _taken: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     held: int = attrs.field(default=0, init=False)
 
     def __len__(self) -> int:
@@ -46,7 +50,9 @@ class Outbox:
         """Like `put`, for a frame whose text under *key* may be very long."""
         size = len(frame[key])
         if self.held + size > self.limit:
-            self._entries[object()] = _Spilled.of(frame, key).render
+            file = self._files.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # `clear` closes it
+            file.write(frame[key].encode())
+            self._entries[object()] = partial(_read_back, {**frame, key: ""}, key, file)
         else:
             self.held += size
             self._entries[object()] = lambda: self._release(frame, size)
@@ -64,6 +70,7 @@ class Outbox:
         """The next frame, or None if nothing waits."""
         while self._entries:
             _, render = self._entries.popitem(last=False)
+            self._taken.set()
             frame = render()
             if frame is not None:
                 return frame
@@ -80,26 +87,19 @@ class Outbox:
                 return False
         return True
 
+    async def wait_for_room(self, most: int) -> None:
+        """Wait until at most so many frames wait."""
+        while len(self._entries) > most:
+            self._taken.clear()
+            await self._taken.wait()
+
     def clear(self) -> None:
         """Forget everything."""
         self._entries.clear()
+        self._files.close()
 
 
-@attrs.frozen
-class _Spilled:
-    """A frame whose long text lies in a temporary file."""
-
-    frame: Frame
-    key: str
-    file: IO[bytes]
-
-    @classmethod
-    def of(cls, frame: Frame, key: str) -> _Spilled:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # closed when it is read, or with the outbox
-        file.write(frame[key].encode())
-        return cls({**frame, key: ""}, key, file)
-
-    def render(self) -> Frame:
-        with self.file as file:
-            file.seek(0)
-            return {**self.frame, self.key: file.read().decode()}
+def _read_back(frame: Frame, key: str, file: IO[bytes]) -> Frame:
+    with file:
+        file.seek(0)
+        return {**frame, key: file.read().decode()}

@@ -22,6 +22,9 @@ from swarmkernel_t2i_api.settings import T2ISettings
 
 log = logging.getLogger(__name__)
 
+#: How many frames may wait for a client before its further requests do.
+MAX_FRAMES = 256
+
 
 @attrs.define(eq=False)
 class GenerationSocket:
@@ -78,6 +81,7 @@ class GenerationSocket:
             while (body := await self.call.receive()) is not None:
                 self._open += 1
                 await self._begin(body)
+                await self.outbox.wait_for_room(MAX_FRAMES)
 
     async def _begin(self, body: dict[str, Any]) -> None:
         """Read and submit a request. While it is open by itself it counts; then its jobs do."""

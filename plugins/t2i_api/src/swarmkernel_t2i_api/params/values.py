@@ -34,6 +34,8 @@ def read_value(param: Param, raw: object, find_model: FindModel) -> Value | None
     """The typed value of *param*, or None if it is the one that means nothing. Raises ParamError."""
     if isinstance(raw, dict):
         raise _error(param, "it is an object")
+    if isinstance(raw, list) and any(isinstance(item, dict | list) for item in raw):
+        raise _error(param, "its items must be plain values")
     text = as_text(raw)
     if text == param.ignore:
         return None
@@ -52,13 +54,16 @@ def _means_nothing(param: Param, value: Value) -> bool:
 
 
 def match_option(text: str, options: Sequence[str]) -> str | None:
-    """The option that *text* means: the same but for case, blanks and brackets, else the shortest that contains it."""
+    """The option that *text* means: the same but for case, blanks and brackets, else the shortest that contains it.
+
+    A number means itself alone: 1 is not 10.
+    """
     wanted = _folded(text)
     if not wanted:
         return None
     folded = {option: _folded(option.partition("///")[0]) for option in options}
     exact = [option for option, name in folded.items() if name == wanted]
-    holding = sorted((o for o, name in folded.items() if wanted in name), key=len)
+    holding = [] if wanted.isdigit() else sorted((o for o, name in folded.items() if wanted in name), key=len)
     return next(iter(exact + holding), None)
 
 
