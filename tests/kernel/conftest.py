@@ -1,8 +1,10 @@
 """A server with nothing but the kernel and one plugin that exercises it."""
 
+import os
+
 import pytest
 
-from swarmkernel.testing import Client
+from swarmkernel.testing import FakeDistributions, LiveServer
 
 OURS = ["store_sql", "basic_api", "backend_api", "models_api", "t2i_api", "backends_torch", "starter_model"]
 ALONE = [option for name in OURS for option in ("--disable", name)]
@@ -83,26 +85,42 @@ def swarm_vote(session, permission):
 '''
 
 
-@pytest.fixture(name="probe")
-def _probe(swarm_dists, swarm_serve):
-    """Start servers that have the probe plugin alone."""
-    swarm_dists.add("probe", PROBE)
+@pytest.fixture(name="probe_env", scope="session")
+def _probe_env(tmp_path_factory):
+    """An environment in which the probe plugin is installed."""
+    folder = tmp_path_factory.mktemp("probe")
+    FakeDistributions(folder).add("probe", PROBE)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
-    def start(*args, **kwargs):
-        return swarm_serve(*ALONE, *args, **kwargs)
+
+@pytest.fixture(name="probe")
+def _probe(probe_env, swarm_serve):
+    """Start servers that have the probe plugin alone."""
+
+    def start(*args, **env):
+        return swarm_serve(*ALONE, *args, **probe_env, **env)
 
     return start
 
 
+@pytest.fixture(name="probe_server", scope="session")
+def _probe_server(probe_env, tmp_path_factory):
+    """One such server for all tests that leave it as it is."""
+    with LiveServer(tmp_path_factory.mktemp("data"), ALONE, probe_env) as server:
+        yield server
+
+
 @pytest.fixture(name="client")
-def _client(probe):
-    """A client with a session on a probe server."""
-    return probe().client()
+def _client(probe_server):
+    """A client with a session on the shared probe server."""
+    client = probe_server.client()
+    yield client
+    client.close()
 
 
 @pytest.fixture(name="stranger")
-def _stranger(client):
+def _stranger(probe_server):
     """A client without a session on the same server."""
-    stranger = Client(client.url)
-    yield stranger
-    stranger.close()
+    client = probe_server.client(login=False)
+    yield client
+    client.close()
