@@ -25,6 +25,7 @@ PORT_IN_USE = 98
 #: Whatever hangs while stopping, the process ends this long after the drain limit.
 LAST_RESORT_SECONDS = 15.0
 TOGETHER_SECONDS = 1.0
+PING_SECONDS = 20
 
 
 class PortInUseError(StartupError):
@@ -84,19 +85,32 @@ def _config(settings: ServerSettings, listener: int) -> Any:
 
     # Compressed frames let 60 KB on the wire become 60 MiB in memory, and Hypercorn has no switch for them.
     ws_stream.server_extensions_handshake = lambda *_: None
+    ws_stream.WSStream._send_pings = _send_pings  # noqa: SLF001
     config = Config()
     config.bind = [f"fd://{listener}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
     config.include_server_header = False
     config.websocket_max_message_size = settings.max_body_mb * MIB
-    config.websocket_ping_interval = 20
+    config.websocket_ping_interval = PING_SECONDS
     config.h11_max_incomplete_size = settings.max_header_kb * 1024
     config.h2_max_concurrent_streams = 32
     config.graceful_timeout = 3
     config.shutdown_timeout = settings.drain_seconds + 10
     config.startup_timeout = 600
     return config
+
+
+async def _send_pings(stream: Any) -> None:
+    """Hypercorn's own sleeps on after the socket has closed, which keeps the connection's task and delays a stop."""
+    from wsproto.events import Ping  # noqa: PLC0415
+
+    while not stream.closed:
+        await stream._send_wsproto_event(Ping())  # noqa: SLF001
+        for _ in range(PING_SECONDS):
+            if stream.closed:
+                return
+            await asyncio.sleep(1)
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 
 #: A client that does not take a message for this long is gone.
 SEND_SECONDS = 120.0
+#: Some clients lose a message that arrives together with the close frame, so the frame comes this much later.
+CLOSE_SECONDS = 0.02
 #: Messages that a client may send ahead of the handler; more wait in the network.
 AHEAD = 16
 
@@ -121,6 +123,7 @@ class Socket:
     async def close(self, code: int, reason: str = "") -> None:
         """Close with *code*; the client's own close frame is not waited for."""
         if not self.gone.is_set():
+            await asyncio.sleep(CLOSE_SECONDS)
             self.gone.set()
             with suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.close(code, reason)
