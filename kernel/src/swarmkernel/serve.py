@@ -103,7 +103,7 @@ def _config(settings: ServerSettings, listener: int) -> Any:
 
 async def _send_pings(stream: Any) -> None:
     """Hypercorn's own sleeps on after the socket has closed, which keeps the connection's task and delays a stop."""
-    from wsproto.events import Ping  # noqa: PLC0415
+    from hypercorn.protocol.ws_stream import Ping  # noqa: PLC0415
 
     while not stream.closed:
         await stream._send_wsproto_event(Ping())  # noqa: SLF001
