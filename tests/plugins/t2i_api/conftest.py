@@ -1,5 +1,6 @@
 """A real server with a real worker that paints."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,16 +67,21 @@ def _open_studio(swarm_dists, swarm_serve, tmp_path) -> Iterator[Callable[..., S
         requires=["swarmkernel", "swarmkernel-backend-api", "swarmkernel-t2i-api"],
     )
 
+    servers = []
+
     def start(models=("alpha", "beta"), **env: str) -> Studio:
         folder, diary = tmp_path / "data", tmp_path / "diary"
         for name in models:
             write_model(folder, name)
         server = swarm_serve(*NOT_NEEDED, data_dir=folder, **{**QUICK, "CANVAS_DIARY": str(diary), **env})
+        servers.append(server)
         studio = Studio(server, folder, diary)
         studio.wait_for("start", int(env.get("CANVAS_COUNT", "1")))
         return studio
 
-    return start
+    yield start
+    for server in servers:
+        assert [] == [line for line in list(server.log) if re.search("Traceback|CRITICAL| ERROR ", line)]
 
 
 @pytest.fixture(name="studio")

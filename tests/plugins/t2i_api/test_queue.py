@@ -65,6 +65,26 @@ def test_no_credit():
     assert 3 == drain(queue)[:6].count("ben")
 
 
+def test_no_credit_for_the_known():
+    """The same for a user whom the queue still remembers."""
+    queue = queue_of(job("ann", size=1024), *(job("ben") for _ in range(40)))
+    drain(queue)
+    for _ in range(5):
+        queue.add(job("ann"))
+        queue.add(job("ben"))
+    assert 3 == drain(queue)[:6].count("ann")
+
+
+def test_refund():
+    """A picture that came to nothing costs its user no turn."""
+    lost, other = job("ann"), job("ben")
+    queue = queue_of(lost, other)
+    queue.take(lost)
+    queue.give_back(lost, refund=True)
+    queue.add(lost)
+    assert lost is next(queue.heads())
+
+
 def test_first_come():
     """Jobs of one user run in the order in which they came, and one that is put back comes first again."""
     jobs = [job() for _ in range(3)]
@@ -190,6 +210,25 @@ def test_drain_for_turn():
     place.usages = 0
     assert [(waits, 0)] == planner.plan([place], 12.0).loads
     assert {} == planner.loads.reserved
+
+
+def test_no_drain_before_turn():
+    """A busy backend goes on with its model while the turn is of somebody who wants that."""
+    planner = planner_of(job("ann"), job("ben", BETA), residency=0.0)
+    planner.plan([Place(0, "t", "alpha", 1, 1)], 10.0)
+    assert {} == planner.loads.reserved
+    planner.plan([Place(0, "t", "alpha", 0, 1)], 11.0)
+    planner.queue.add(job("ann"))
+    planner.plan([Place(0, "t", "alpha", 1, 1)], 12.0)
+    assert {0: BETA} == planner.loads.reserved
+
+
+def test_load_is_charged():
+    """Who has a model loaded lets others go first afterwards."""
+    planner = planner_of(job("ann"), job("ben"))
+    assert ["ann"] == [one.user_id for one, _ in planner.plan([Place(0, "t", "beta")], 0.0).loads]
+    planner.loads.active.clear()
+    assert ["ben"] == [one.user_id for one, _ in planner.plan([Place(0, "t", "alpha")], 5.0).runs]
 
 
 def test_reservation_ends():

@@ -2,6 +2,20 @@
 
 from swarmkernel import hookimpl
 from swarmkernel_t2i_api.capability import GENERATE
+from swarmkernel_t2i_api.jobs.events import (
+    Accepted,
+    Done,
+    Event,
+    Events,
+    Failed,
+    Interrupted,
+    LoadingModel,
+    PictureMade,
+    Previewed,
+    Started,
+    Stepped,
+    Waiting,
+)
 from swarmkernel_t2i_api.params.types import Group, Param
 from swarmkernel_t2i_api.types import (
     EncodedOutput,
@@ -15,14 +29,26 @@ from swarmkernel_t2i_api.types import (
 
 __all__ = [
     "GENERATE",
+    "Accepted",
+    "Done",
     "EncodedOutput",
     "EncodedPreview",
+    "Event",
+    "Events",
+    "Failed",
     "Group",
     "ImageFormat",
     "ImageJob",
+    "Interrupted",
+    "LoadingModel",
     "Output",
     "Param",
+    "PictureMade",
     "Preview",
+    "Previewed",
     "Progress",
+    "Started",
+    "Stepped",
+    "Waiting",
     "hookimpl",
 ]
