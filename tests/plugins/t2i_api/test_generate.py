@@ -4,12 +4,15 @@ import base64
 import io
 import json
 import re
+import socket
+import struct
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 
 import orjson
+import psutil
 from PIL import Image
 
 ZERO = {"waiting_gens": 0, "loading_models": 0, "waiting_backends": 0, "live_gens": 0}
@@ -59,9 +62,9 @@ def test_frames(studio):
     assert ["discard_indices", "socket_intention", "status"] == seen[-3:]
     assert seen.index("gen_progress") < seen.index("image")
     assert frames.index({"discard_indices": []}) > max(n for n, f in enumerate(frames) if "image" in f)
-    assert frames[-2] == {"socket_intention": "close"}
+    assert {"socket_intention": "close"} == frames[-2]
     assert STATUS_KEYS == set(frames[-1])
-    assert frames[-1]["status"] == ZERO
+    assert ZERO == frames[-1]["status"]
     assert 2 == frames[0]["status"]["waiting_gens"]
     assert {"keep_alive": True} in frames
 
@@ -316,6 +319,26 @@ def test_client_gone(studio):
     while client.post("GetCurrentStatus")["status"] != ZERO:
         assert time.monotonic() < until
     assert 2 == len(list((studio.folder / "Output").rglob("*.png")))
+
+
+def test_many_clients_gone(open_studio):
+    """Clients that vanish without a word cost their pictures nothing, and the server no descriptors."""
+    studio = open_studio(CANVAS_SLOTS="4")
+    client = studio.client()
+    client.post("GenerateText2Image", images=1, prompt="first", steps=1)
+    process = psutil.Process(studio.server.process.pid)
+    before = process.num_fds()
+    for _ in range(30):
+        with client.socket("GenerateText2ImageWS", images=1, prompt="gone", steps=3) as ws:
+            ws.recv()
+            ws.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            ws.socket.close()
+    studio.wait_for("end gone", 30)
+    until = time.monotonic() + 10
+    while client.post("GetCurrentStatus")["status"] != ZERO or process.num_fds() > before + 2:
+        assert time.monotonic() < until, f"{process.num_fds()} descriptors, {before} before"
+        time.sleep(0.05)
+    assert 31 == len(list((studio.folder / "Output").rglob("*.png")))
 
 
 def test_one_load_for_many(open_studio):
