@@ -110,6 +110,8 @@ class App:
             if answer is None:
                 raise NoResultError("The route had no result.")
             return _json(answer)
+        except ClientDisconnect:
+            raise
         except Exception as exc:  # noqa: BLE001  # every failure has its JSON
             return _answer(_told(exc))
 

@@ -81,11 +81,8 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
 
 def _config(settings: ServerSettings, listener: int) -> Any:
     from hypercorn.config import Config  # noqa: PLC0415
-    from hypercorn.protocol import ws_stream  # noqa: PLC0415
 
-    # Compressed frames let 60 KB on the wire become 60 MiB in memory, and Hypercorn has no switch for them.
-    ws_stream.server_extensions_handshake = lambda *_: None
-    ws_stream.WSStream._send_pings = _send_pings  # noqa: SLF001
+    _mend_hypercorn()
     config = Config()
     config.bind = [f"fd://{listener}"]
     config.accesslog = None
@@ -101,6 +98,16 @@ def _config(settings: ServerSettings, listener: int) -> Any:
     return config
 
 
+def _mend_hypercorn() -> None:
+    """Change what Hypercorn has no settings for."""
+    from hypercorn.protocol import h11, ws_stream  # noqa: PLC0415
+
+    # Compressed frames let 60 KB on the wire become 60 MiB in memory.
+    ws_stream.server_extensions_handshake = lambda *_: None
+    ws_stream.WSStream._send_pings = _send_pings  # noqa: SLF001
+    h11.H11Protocol._check_protocol = _check_protocol  # noqa: SLF001
+
+
 async def _send_pings(stream: Any) -> None:
     """Hypercorn's own sleeps on after the socket has closed, which keeps the connection's task and delays a stop."""
     from hypercorn.protocol.ws_stream import Ping  # noqa: PLC0415
@@ -111,6 +118,18 @@ async def _send_pings(stream: Any) -> None:
             if stream.closed:
                 return
             await asyncio.sleep(1)
+
+
+async def _check_protocol(protocol: Any, request: Any) -> None:
+    """
+    Take HTTP/2 from a client that begins with it, and go on in HTTP/1.1 with one that asks to upgrade.
+
+    An upgrade can carry requests past the rules of a proxy, and Hypercorn raises at a malformed one.
+    """
+    from hypercorn.protocol.h11 import H2ProtocolAssumedError  # noqa: PLC0415
+
+    if (request.method, request.target, request.http_version) == (b"PRI", b"*", b"2.0"):
+        raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + protocol.connection.trailing_data[0])
 
 
 def _stop_on_signals() -> asyncio.Event:
