@@ -98,6 +98,32 @@ def test_a_running_picture_is_finished_before_the_stop(swarm_server, ready):
     assert "images" in answers[0], answers
 
 
+def test_waiting_pictures_are_told_of_the_stop(swarm_serve, tmp_path, ready):
+    """A server told to stop begins nothing new: waiting pictures get an error, running ones their image."""
+    server = swarm_serve(data_dir=tmp_path / "busy")
+    client = ready(server.client())
+    client.post("EditBackend", backend_id=0, title="", settings={"max_batch": 1})
+    ready(client)
+    client.post("GenerateText2Image", **ASK, steps=1)
+    frames = []
+
+    def run():
+        with client.socket("GenerateText2ImageWS", **{**ASK, "images": 4}, steps=80, nopreviews=True) as ws:
+            frames.extend(json.loads(message) for message in ws)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    time.sleep(1)
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    thread.join(60)
+
+    assert 0 == server.process.wait(60)
+    assert time.monotonic() - began < 40
+    assert ["shutting_down"] == [f["error_id"] for f in frames if "error" in f]
+    assert 1 == len([f for f in frames if "image" in f])
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_restart_keeps_everything(swarm_serve, tmp_path, end, ready):
     """Sessions, presets, settings and backends are there after a restart, be it orderly or by kill -9."""

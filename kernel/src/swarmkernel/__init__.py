@@ -18,7 +18,7 @@ from swarmkernel.kernel import SERVER_ID, VERSION, Permissions
 from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
 from swarmkernel.plugins import Plugins
 from swarmkernel.routes import Body, Call, Route
-from swarmkernel.services import Services
+from swarmkernel.services import Services, Stopping
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import ServerSettings
 from swarmkernel.store import Collection, MemoryStore, Record, Row, RowStore, Store
@@ -54,6 +54,7 @@ __all__ = [
     "Session",
     "Sessions",
     "StartupError",
+    "Stopping",
     "StoppingError",
     "Store",
     "StoreError",

@@ -116,7 +116,7 @@ class App:
             return _answer(_told(exc))
 
     def _require_running(self) -> None:
-        if self.kernel.stopping:
+        if self.kernel.stopping.is_set():
             raise StoppingError("The server is shutting down.")
 
     def _limit(self, name: str) -> int:

@@ -24,7 +24,7 @@ from swarmkernel.guard import is_loopback
 from swarmkernel.permissions import Permission, granted
 from swarmkernel.plugins import Plugin, Plugins
 from swarmkernel.routes import Route
-from swarmkernel.services import Services
+from swarmkernel.services import Services, Stopping
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import PluginSettings, ServerSettings, SettingsSource
 from swarmkernel.store import MemoryStore, Store
@@ -82,7 +82,7 @@ class Kernel:
     services: Services = attrs.field(factory=Services, init=False)
     permissions: Permissions = attrs.field(init=False)
     mounts: list[BaseRoute] = attrs.field(factory=list, init=False)
-    stopping: bool = attrs.field(default=False, init=False)
+    stopping: Stopping = attrs.field(factory=Stopping, init=False)
     _routes: dict[str, Bound] = attrs.field(factory=dict, init=False)
     _owners: dict[str, Plugin] = attrs.field(factory=dict, init=False)
 
@@ -91,6 +91,7 @@ class Kernel:
         self.services.add(Plugins, self.plugins)
         self.services.add(ServerSettings, self.server)
         self.services.add(Permissions, self.permissions)
+        self.services.add(Stopping, self.stopping)
 
     @classmethod
     def boot(cls, settings: SettingsSource) -> Kernel:

@@ -167,7 +167,7 @@ async def drain(app: App) -> None:
     """
     settings = app.kernel.server
     log.info("stopping: running requests have %g seconds", settings.drain_seconds)
-    app.kernel.stopping = True
+    app.kernel.stopping.set()
     _end_for_certain(settings.drain_seconds + LAST_RESORT_SECONDS)
     until = time.monotonic() + settings.drain_seconds
     while (app.busy or app.sockets) and time.monotonic() < until:

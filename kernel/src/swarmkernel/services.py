@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TypeVar, cast
 
 import attrs
@@ -9,6 +10,10 @@ import attrs
 from swarmkernel.errors import StartupError
 
 T = TypeVar("T")
+
+
+class Stopping(asyncio.Event):
+    """Set when the server has been told to stop: begin nothing new, let what runs end. A service of the kernel."""
 
 
 @attrs.define

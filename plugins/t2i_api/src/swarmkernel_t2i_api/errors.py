@@ -48,3 +48,9 @@ class InterruptedJobError(T2IError):
     """The user stopped the job."""
 
     error_id = "interrupted"
+
+
+class ShuttingDownError(T2IError):
+    """The server has been told to stop and begins nothing new."""
+
+    error_id = "shutting_down"

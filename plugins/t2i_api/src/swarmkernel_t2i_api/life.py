@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 
-from swarmkernel import Plugins, ServerSettings, Services
+from swarmkernel import Plugins, ServerSettings, Services, Stopping
 from swarmkernel_backend_api import Backends, Claims
 from swarmkernel_models_api import Models
 from swarmkernel_t2i_api.catalogue import Refresher
@@ -55,11 +55,17 @@ async def life(services: Services) -> AsyncIterator[None]:
     services.add(Events, events)
     services.add(Jobs, jobs)
     with events.listen(Counters(services.get(Claims))):
-        running = asyncio.create_task(jobs.run())
+        tasks = [asyncio.create_task(jobs.run()), asyncio.create_task(_drain(jobs, services.get(Stopping)))]
         try:
             yield
         finally:
-            running.cancel()
-            with suppress(asyncio.CancelledError):
-                await running
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
             await jobs.close()
+
+
+async def _drain(jobs: Jobs, stopping: Stopping) -> None:
+    await stopping.wait()
+    jobs.begin_nothing_new()

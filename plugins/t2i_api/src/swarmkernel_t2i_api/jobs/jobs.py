@@ -20,7 +20,14 @@ from swarmkernel_backend_api import (
 )
 from swarmkernel_models_api import Model, ModelError, Models
 from swarmkernel_t2i_api.capability import GENERATE
-from swarmkernel_t2i_api.errors import LimitError, NoBackendError, QueueTimeoutError, StalledError, T2IError
+from swarmkernel_t2i_api.errors import (
+    LimitError,
+    NoBackendError,
+    QueueTimeoutError,
+    ShuttingDownError,
+    StalledError,
+    T2IError,
+)
 from swarmkernel_t2i_api.jobs.events import (
     Accepted,
     Done,
@@ -72,6 +79,7 @@ class Jobs:
     _losses: dict[tuple[int, str], int] = attrs.field(factory=dict, init=False)
     _told: dict[str, dict[str, Job]] = attrs.field(factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+    _closing: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.queue = FairQueue(lambda _user: self.settings.max_simultaneous)
@@ -81,7 +89,9 @@ class Jobs:
         )
 
     def submit(self, request: ImageRequest, offset: int = 0) -> list[Job]:
-        """Put a request's jobs into the queue; their indices count from *offset*. Raises LimitError."""
+        """Put a request's jobs into the queue; their indices count from *offset*. Raises LimitError or ShuttingDownError."""
+        if self._closing:
+            raise ShuttingDownError("The server is shutting down.")
         room = self.settings.max_queued - self.queue.waiting(request.user_id)
         if request.count > room:
             raise LimitError(
@@ -118,6 +128,13 @@ class Jobs:
             elif job.task is not None:
                 job.stopped_by_user = by_user
                 job.task.cancel()
+
+    def begin_nothing_new(self) -> None:
+        """Refuse what waits and what comes from now on; what runs may end."""
+        self._closing = True
+        waiting = [job for jobs in self._open.values() for job in jobs if job.state is JobState.WAITING]
+        for job in waiting:
+            self._refuse(job, ShuttingDownError("The server is shutting down; this picture was not begun."))
 
     async def run(self) -> None:
         """Give jobs to backends, until cancelled."""
@@ -196,7 +213,7 @@ class Jobs:
             claim.close()
             return PictureMade(job, await self.pictures.keep(job, output))
         except WorkerLostError as error:
-            may_retry = error.may_retry and job.attempts < ATTEMPTS
+            may_retry = error.may_retry and job.attempts < ATTEMPTS and not self._closing
             log.warning("job %s: %s", job.request.id, error.text)
             return Waiting(job) if may_retry else Failed(job, error)
         except (BackendError, ModelError, OutputError, T2IError) as error:
@@ -252,7 +269,7 @@ class Jobs:
         jobs.remove(job)
         self._untell(job)
         self.events.publish(outcome)
-        if isinstance(outcome, Failed) and not job.request.flag("continueaftererrors"):
+        if isinstance(outcome, Failed) and not self._closing and not job.request.flag("continueaftererrors"):
             self._stop(job.request, by_user=False)
         if not jobs and self._open.pop(job.request, None) is not None:
             self.events.publish(Done(job.request))
