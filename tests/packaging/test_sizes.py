@@ -1,7 +1,10 @@
 """Code stays in pieces that a person can hold in mind."""
 
 import ast
+import re
 import statistics
+from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +60,12 @@ def test_no_file_is_long(files):
 def test_files_are_short(files):
     """95 of 100 modules have at most 250 lines."""
     assert percentile_95(files) <= 250, over(files, 250)
+
+
+def test_the_kernel_is_light(swarm_serve):
+    """A kernel without plugins that has answered resides in under 60 MiB."""
+    server = swarm_serve(*(f"--disable={ep.name}" for ep in entry_points(group="swarmkernel.v1")))
+    server.client(login=False).http.get("/openapi.json").raise_for_status()
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+
+    assert int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) < 60 * 1024

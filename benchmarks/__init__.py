@@ -1,0 +1,1 @@
+"""Measurements of the whole server: real processes, real requests."""
