@@ -19,8 +19,12 @@ ROADS = {
 }
 BACKENDS = ROADS["swarmkernel-t2i-api"] | {"swarmkernel-t2i-api", "swarmkernel-diffusion"}
 ROADS |= {f"swarmkernel-backends-{name}": BACKENDS for name in ("torch", "onnx", "remote")}
-#: Declared though not imported by name: Hypercorn imports the one, SQLAlchemy the other by its URL.
-UNNAMED = {"swarmkernel": {"h11"}, "swarmkernel-store-sql": {"aiosqlite"}}
+#: Declared though not imported by name: Hypercorn, SQLAlchemy and diffusers import them.
+UNNAMED = {
+    "swarmkernel": {"h11"},
+    "swarmkernel-store-sql": {"aiosqlite"},
+    "swarmkernel-backends-torch": {"accelerate"},
+}
 INSTALLED = packages_distributions()
 
 
