@@ -14,6 +14,7 @@ import pytest
 
 from swarmkernel.testing import LiveServer
 
+ROOT = Path(__file__).parents[2]
 #: Nothing of this is in a small installation, nor of what it would bring along.
 HEAVY = {"torch", "diffusers", "transformers", "onnxruntime", "numpy", "accelerate", "safetensors"}
 BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
@@ -82,11 +83,12 @@ def pip(folder: Path, *args: str) -> str:
 
 
 def install(name: str, wheels: dict[str, Path], folder: Path) -> Installation:
-    """Put a distribution into a bare environment: of ours the wheels just built, the rest from the package index."""
+    """Put a distribution into a bare environment: of ours the wheels just built, the rest as CI tested it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    constraints = folder / "constraints.txt"
-    constraints.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
-    pip(folder, "install", "--quiet", "--no-compile", "-c", str(constraints), name)
+    ours = folder / "ours.txt"
+    ours.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
+    constraints = ["-c", str(ours), "-c", str(ROOT / "constraints.txt")]
+    pip(folder, "install", "--quiet", "--no-compile", *constraints, name)
     return Installation(folder)
 
 

@@ -21,7 +21,7 @@ BACKENDS = ROADS["swarmkernel-t2i-api"] | {"swarmkernel-t2i-api", "swarmkernel-d
 ROADS |= {f"swarmkernel-backends-{name}": BACKENDS for name in ("torch", "onnx", "remote")}
 #: Declared though not imported by name: Hypercorn, SQLAlchemy and diffusers import them.
 UNNAMED = {
-    "swarmkernel": {"h11"},
+    "swarmkernel": {"h11", "h2"},
     "swarmkernel-store-sql": {"aiosqlite"},
     "swarmkernel-backends-torch": {"accelerate"},
 }
