@@ -77,6 +77,24 @@ def test_guide(page, matches, env, swarm_serve, tmp_path, monkeypatch):
     assert (256, 128, (255, 0, 0)) == _look(server.client(login=False).http.get(f"/{path}").content)
 
 
+def test_names(page):
+    """What the guide's last table names can be imported from where backends find it."""
+    import swarmkernel_backend_api
+    import swarmkernel_models_api
+    import swarmkernel_t2i_api
+
+    table = page("write-a-plugin.md").text.partition("## 5.")[2]
+    code = " ".join(re.findall("`([^`]+)`", table))
+    exported = {
+        *swarmkernel_backend_api.__all__,
+        *swarmkernel_models_api.__all__,
+        *swarmkernel_t2i_api.__all__,
+    }
+    named = set(re.findall(r"\b(?:[A-Z]\w+Error|Progress|Preview|Output|Load\w+|Freed|setting)\b", code))
+
+    assert {"Freed", "Loaded", "NotConfiguredError", "setting"} <= named <= exported
+
+
 def _look(data):
     """Size and middle pixel of an image file."""
     import io

@@ -98,7 +98,7 @@ def root() -> Path:
 def tracked(root) -> Iterator[list[Path]]:
     """The files that are, or are about to be, in the repository."""
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=root,
         check=True,
         capture_output=True,
