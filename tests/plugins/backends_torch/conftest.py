@@ -1,10 +1,14 @@
 """Small models on disk, made once, and a backend to load them with."""
 
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+
+# Threads that torch did not start itself take their number of compute threads from here.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import attrs
 import numpy as np
@@ -79,26 +83,29 @@ class Rig:
     """A backend, and short ways to use it."""
 
     backend: TorchBackend
+    path: Path = Path()
+    """The model that was loaded last."""
 
     async def load(self, path: Path, **request: Any) -> list[Any]:
         """Load a model; the replies."""
         wanted = LoadModel(path.name, str(path), **request)
+        self.path = path
         return [reply async for reply in self.backend.load_model(wanted)]
 
-    async def run(self, path: Path, prompt: str = "a red circle", **job: Any) -> list[Any]:
+    async def run(self, prompt: str = "a red circle", **job: Any) -> list[Any]:
         """All events of a job."""
-        return [event async for event in self.backend.generate(a_job(path, prompt, **job))]
+        return [event async for event in self.backend.generate(a_job(self.path, prompt, **job))]
 
-    async def picture(self, path: Path, prompt: str = "a red circle", **job: Any) -> Any:
+    async def picture(self, prompt: str = "a red circle", **job: Any) -> Any:
         """The pixels of a job's picture."""
-        *_, output = await self.run(path, prompt, **job)
+        *_, output = await self.run(prompt, **job)
         assert isinstance(output, Output)
         return output.image
 
 
 def a_job(path: Path, prompt: str = "a red circle", **job: Any) -> ImageJob:
     """A small and quick job."""
-    job = {"id": "job", "width": 32, "height": 32, "steps": 4, "cfg_scale": 4.0} | job
+    job = {"id": "job", "width": 32, "height": 32, "steps": 4, "cfg_scale": 4.0, "previews": False} | job
     return ImageJob(prompt=prompt, model_path=str(path), **job)
 
 

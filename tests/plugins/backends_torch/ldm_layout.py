@@ -86,11 +86,10 @@ def vae_tensors(vae: Any, prefix: str = "first_stage_model.") -> Tensors:
         new = re.sub(r"up_blocks\.(\d+)\.resnets\.", lambda m: f"up.{last - int(m[1])}.block.", new)
         new = re.sub(r"up_blocks\.(\d+)\.upsamplers\.0\.", lambda m: f"up.{last - int(m[1])}.upsample.", new)
         new = re.sub(r"mid_block\.resnets\.(\d+)\.", lambda m: f"mid.block_{int(m[1]) + 1}.", new)
-        if "mid_block.attentions.0." in new:
+        attends = "mid_block.attentions.0." in new
+        if attends:
             new = _replaced(new.replace("mid_block.attentions.0.", "mid.attn_1."), _VAE_ATTENTION)
-            if tensor.ndim == 2:
-                tensor = tensor[:, :, None, None]
-        found[prefix + new] = tensor
+        found[prefix + new] = tensor[:, :, None, None] if attends and tensor.ndim == 2 else tensor
     return found
 
 
@@ -113,14 +112,14 @@ def open_clip_tensors(tower: Any, prefix: str, *, spare_layer: bool = False) -> 
         tensors |= {n.replace(old, new): t * 3 for n, t in tensors.items() if n.startswith(old)}
     found = {f"{prefix}logit_scale": torch.tensor(4.6)}
     for name, tensor in tensors.items():
-        if ".k_proj." in name or ".v_proj." in name:
-            continue
-        if ".q_proj." in name:
-            stacked = torch.cat([tensors[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"])
-            name, tensor = name.replace("self_attn.q_proj.", "attn.in_proj_"), stacked
         if name == "text_projection.weight":
-            name, tensor = "text_projection", tensor.T
-        found[prefix + _replaced(name, _OPEN_CLIP)] = tensor
+            found[f"{prefix}text_projection"] = tensor.T
+        elif ".q_proj." in name:
+            stacked = torch.cat([tensors[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"])
+            new = name.replace("self_attn.q_proj.", "attn.in_proj_")
+            found[prefix + _replaced(new, _OPEN_CLIP)] = stacked
+        elif ".k_proj." not in name and ".v_proj." not in name:
+            found[prefix + _replaced(name, _OPEN_CLIP)] = tensor
     if spare_layer:
         found[f"{prefix}text_projection"] = torch.eye(tower.config.hidden_size)
     return found

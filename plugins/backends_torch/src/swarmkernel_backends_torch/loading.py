@@ -120,8 +120,6 @@ def _said(what: str) -> Iterator[None]:
 
 
 def _prepare(module: Any) -> Any:
-    meta = [name for name, tensor in module.named_parameters() if tensor.is_meta]
-    refuse_missing(meta, type(module).__name__)
     if getattr(module.config, "force_upcast", False) and module.dtype is torch.float16:
         module = module.to(torch.float32)  # a VAE, SDXL's for one, that overflows in half precision
     return module.eval().requires_grad_(False)
@@ -218,7 +216,12 @@ def _single(kind: Any, tensors: dict[str, torch.Tensor], config: dict[str, Any],
     """A network out of a checkpoint's tensors; diffusers reads its configuration from a folder or the network."""
     with tempfile.TemporaryDirectory(prefix="swarmkernel-") as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
-        return kind.from_single_file(tensors, config=folder, torch_dtype=dtype, local_files_only=True)
+        try:
+            return kind.from_single_file(tensors, config=folder, torch_dtype=dtype, local_files_only=True)
+        except NotImplementedError as exc:  # weights that were not there cannot be converted to dtype
+            raise BackendError(
+                f"Its {kind.__name__} is not whole: tensors are missing.", "model_corrupt"
+            ) from exc
 
 
 def _towers(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], dtype: torch.dtype) -> list[TextTower]:

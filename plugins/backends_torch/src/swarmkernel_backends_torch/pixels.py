@@ -65,7 +65,7 @@ class Previewer:
 
         So it needs no table of factors, and suits any VAE.
         """
-        pictures = _colour_fields(8)
+        pictures = _colour_fields(4)
         with _on(vae, device, offload=offload):
             encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
         latents = (encoded * vae.config.scaling_factor).float().cpu()

@@ -61,7 +61,7 @@ class Sampler:
         if self.device.type == "cuda":
             self.parts.unet.to(memory_format=torch.channels_last)  # what its convolution kernels want
         if self.settings.attention == "sliced":
-            self.parts.unet.set_attention_slice("auto")
+            self.parts.unet.set_attention_slice("max")
         self.text = TextEncoder(self.parts, self.device, self._offloads)
         self.engine = Engine(
             self._predict,
