@@ -254,22 +254,22 @@ class StoreConformance(TransactionConformance):
     async def test_it_behaves_like_a_dictionary(self, store: Store) -> None:
         """After any sequence of writes it holds what a dictionary would hold."""
         chance = random.Random(7)
-        numbers, model = store.collection("numbers", int), dict[str, int]()
+        numbers, plain = store.collection("numbers", int), dict[str, int]()
         for turn in range(150):
             key = chance.choice(AWKWARD_KEYS)
             match chance.choice(("put", "delete", "update", "drop")):
                 case "put":
                     await numbers.put(key, turn)
-                    model[key] = turn
+                    plain[key] = turn
                 case "delete":
-                    assert (model.pop(key, None) is not None) == await numbers.delete(key)
+                    assert (plain.pop(key, None) is not None) == await numbers.delete(key)
                 case "update":
-                    model[key] = model.get(key, 0) + turn
-                    assert model[key] == await numbers.update(key, add(turn))
+                    plain[key] = plain.get(key, 0) + turn
+                    assert plain[key] == await numbers.update(key, add(turn))
                 case "drop":
-                    model.pop(key, None)
+                    plain.pop(key, None)
                     assert await numbers.update(key, lambda _: None) is None
-        assert sorted(model.items()) == [(record.key, record.value) for record in await numbers.items()]
+        assert sorted(plain.items()) == [(record.key, record.value) for record in await numbers.items()]
 
     async def test_a_failing_change_changes_nothing(self, store: Store) -> None:
         """An exception in the change of an update passes through, and the value stays."""

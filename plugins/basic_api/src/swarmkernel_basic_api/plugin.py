@@ -1,8 +1,7 @@
 """What this package adds to the kernel."""
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 
 import pluggy
 from starlette.routing import BaseRoute
@@ -11,18 +10,14 @@ from swarmkernel import (
     Accounts,
     Permission,
     Route,
-    ServerSettings,
     Services,
-    Store,
-    UserData,
     hookimpl,
 )
 from swarmkernel_basic_api import hookspecs
-from swarmkernel_basic_api.api_keys import ApiKeys
 from swarmkernel_basic_api.config import BasicSettings
+from swarmkernel_basic_api.life import life
 from swarmkernel_basic_api.permissions import UNROUTED
 from swarmkernel_basic_api.routes import ROUTES
-from swarmkernel_basic_api.users import Users
 from swarmkernel_basic_api.views import mounts
 
 
@@ -65,16 +60,4 @@ def swarm_vote(services: Services) -> bool | None:
 @hookimpl
 def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
     """Offer what users have chosen."""
-    return _users(services)
-
-
-@asynccontextmanager
-async def _users(services: Services) -> AsyncIterator[None]:
-    store = services.get(Store)  # type: ignore[type-abstract]
-    users = await asyncio.to_thread(
-        Users.of, store, services.get(ServerSettings).data_dir, services.get(BasicSettings)
-    )
-    services.add(Users, users)
-    services.add(UserData, users)  # type: ignore[type-abstract]
-    services.add(ApiKeys, ApiKeys.of(store))
-    yield
+    return life(services)

@@ -87,10 +87,12 @@ async def get_current_status(call: Call) -> Mapping[str, object]:
     `backend_status` is the server's: `status`, `class`, `message`, `any_loading`.
     `supported_features` are ids of what the running backends can do.
     """
+    parts = call.get(Plugins).gather("basic_status", services=call.services, session=call.session)
     answer: dict[str, object] = dict(NO_STATUS)
-    for part in call.get(Plugins).gather("basic_status", services=call.services, session=call.session):
+    for part in parts:
         answer |= part
-    return answer
+    features = {feature for part in parts for feature in part.get("supported_features", ())}
+    return answer | {"supported_features": sorted(features)}
 
 
 async def interrupt_all(call: Call, other_sessions: bool = False) -> Mapping[str, bool]:

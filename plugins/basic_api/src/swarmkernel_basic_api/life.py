@@ -1,0 +1,23 @@
+"""What this package offers while the server runs."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from swarmkernel import ServerSettings, Services, Store, UserData
+from swarmkernel_basic_api.api_keys import ApiKeys
+from swarmkernel_basic_api.config import BasicSettings
+from swarmkernel_basic_api.users import Users
+
+
+@asynccontextmanager
+async def life(services: Services) -> AsyncIterator[None]:
+    """Offer users' choices and API keys."""
+    store = services.get(Store)  # type: ignore[type-abstract]
+    users = await asyncio.to_thread(
+        Users.of, store, services.get(ServerSettings).data_dir, services.get(BasicSettings)
+    )
+    services.add(Users, users)
+    services.add(UserData, users)  # type: ignore[type-abstract]
+    services.add(ApiKeys, ApiKeys.of(store))
+    yield
