@@ -40,9 +40,7 @@ def test_auto_dtype_suits_the_device() -> None:
         ("sd1", {"attention": "sdpa"}, 0),
         ("sd1", {"attention": "sliced"}, 2),
         ("sd2", {"attention": "sliced"}, 2),
-        ("sd1", {"dtype": "float32"}, 0),
         ("sd1", {"dtype": "bfloat16"}, 60),
-        ("sdxl", {"dtype": "bfloat16"}, 60),
     ],
 )
 async def test_settings_keep_the_picture(
