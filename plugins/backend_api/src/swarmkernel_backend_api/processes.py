@@ -1,12 +1,13 @@
 """Starting worker processes: their environment, and what their end means."""
 
+import asyncio
 import contextlib
 import os
 import re
 import signal
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _SECRET: Final = re.compile(
     r"^SWARMKERNEL_|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|PRIVATE_?KEY|DATABASE_URL",
@@ -49,3 +50,8 @@ def oom_kills() -> int:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
     return 0
+
+
+def new_future() -> "asyncio.Future[Any]":
+    """A future of the running loop."""
+    return asyncio.get_running_loop().create_future()

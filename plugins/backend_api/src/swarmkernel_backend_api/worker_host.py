@@ -18,7 +18,7 @@ from swarmkernel_backend_api.capability import Capability
 from swarmkernel_backend_api.errors import BackendError, NotConfiguredError, WorkerLostError
 from swarmkernel_backend_api.frames import FromWorker, ToWorker
 from swarmkernel_backend_api.logs import Forwarder
-from swarmkernel_backend_api.processes import ending, environment, oom_kills, signal_group
+from swarmkernel_backend_api.processes import ending, environment, new_future, oom_kills, signal_group
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.types import BackendType, address_of
 
@@ -26,10 +26,6 @@ log = logging.getLogger(__name__)
 _CALLS: Final = itertools.count(1)
 """Numbers calls over all workers, so that a late word of a dead worker can never name a call of its successor."""
 _READ_AHEAD: Final = 4 << 20
-
-
-def _future() -> "asyncio.Future[Any]":
-    return asyncio.get_running_loop().create_future()
 
 
 @attrs.define(eq=False)
@@ -43,8 +39,8 @@ class WorkerHost:
     interpreter: str = sys.executable
     abilities: frozenset[str] = attrs.field(default=frozenset(), init=False)
     features: tuple[str, ...] = attrs.field(default=(), init=False)
-    lost: "asyncio.Future[WorkerLostError]" = attrs.field(factory=_future, init=False)
-    _ready: "asyncio.Future[None]" = attrs.field(factory=_future, init=False)
+    lost: "asyncio.Future[WorkerLostError]" = attrs.field(factory=new_future, init=False)
+    _ready: "asyncio.Future[None]" = attrs.field(factory=new_future, init=False)
     _process: asyncio.subprocess.Process | None = attrs.field(default=None, init=False)
     _calls: "dict[int, asyncio.Queue[Any]]" = attrs.field(factory=dict, init=False)
     _tasks: "set[asyncio.Task[None]]" = attrs.field(factory=set, init=False)

@@ -1,6 +1,6 @@
 """Model classes and compat classes: which models are of one kind, and which fit together.
 
-The rows are those of the SwarmUI wire (wire/generate.md 4.11 and 4.12); the names of classes are ours.
+The rows are those of the SwarmUI wire; the names of classes are ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Which class a model is of, from the names and shapes of its tensors.
 
-The keys are those of the SwarmUI wire (wire/generate.md 4.10); where real files of the families that our own
-backends load differ, more keys are tried. The first match wins.
+The keys are those that SwarmUI looks for, and more where real files differ. The first match wins.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import asyncio
 import builtins
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,6 @@ import attrs
 
 from swarmkernel import Collection, Session, Store
 from swarmkernel_backend_api import BackendSlot
-from swarmkernel_models_api.classes import CLASSES
 from swarmkernel_models_api.errors import ModelFileError
 from swarmkernel_models_api.examine import Found, examine, model_key
 from swarmkernel_models_api.facts import Facts
@@ -22,6 +21,7 @@ from swarmkernel_models_api.headers import header_length, open_regular
 from swarmkernel_models_api.loading import Loads
 from swarmkernel_models_api.names import Shelf
 from swarmkernel_models_api.scan import scan
+from swarmkernel_models_api.shelves import TensorHash
 from swarmkernel_models_api.types import MAIN, Model, ModelFolder
 
 log = logging.getLogger(__name__)
@@ -33,14 +33,6 @@ _SAVED_AT_ONCE: Final = 100
 _AT_ONCE: Final = 1000
 _HASHED_AT_ONCE: Final = 1 << 20
 _EMPTY: Final = Shelf.of({})
-
-
-@attrs.frozen
-class TensorHash:
-    """The hash of a file's tensors, as long as the file's stamp is this."""
-
-    stamp: str
-    hash: str
 
 
 @attrs.define(eq=False)
@@ -151,7 +143,7 @@ class Models:
     async def _publish(self, found: Iterable[Found]) -> None:
         seen = [item for item in found if item.key in self._facts]
         hashes = {record.key: record.value for record in await self._hashes().items()}
-        self._shelves = await asyncio.to_thread(_shelves, seen, self._facts, hashes)
+        self._shelves = await asyncio.to_thread(shelves_of, seen, self._facts, hashes)
 
     async def _save(self, keys: Iterable[str]) -> None:
         """Bring the store up to date about some models, in steps that let other writers in."""
@@ -194,7 +186,7 @@ class Models:
     def _publish_hash(self, model: Model, digest: str) -> None:
         named = self._shelf(model.kind).models
         if named.get(model.name) == model:
-            named[model.name] = _with_hash(model, digest)
+            named[model.name] = with_hash(model, digest)
 
 
 def _examine_all(found: Iterable[Found]) -> dict[str, Facts]:
@@ -210,48 +202,3 @@ def hash_tensors(path: Path) -> str:
         while piece := file.read(_HASHED_AT_ONCE):
             digest.update(piece)
     return f"0x{digest.hexdigest()}"
-
-
-def _shelves(
-    found: Iterable[Found], facts: Mapping[str, Facts], hashes: Mapping[str, TensorHash]
-) -> dict[str, Shelf]:
-    """The models by kind; of two of one name the first counts."""
-    models: dict[str, dict[str, Model]] = {}
-    for item in found:
-        named = models.setdefault(item.kind, {})
-        first = named.get(item.name)
-        if first is None:
-            digest = hashes.get(item.key)
-            model = _model(item, facts[item.key])
-            is_current = digest is not None and digest.stamp == item.stamp and not model.metadata.hash
-            named[item.name] = _with_hash(model, digest.hash) if digest and is_current else model
-        else:
-            named[item.name] = attrs.evolve(first, alternates=(*first.alternates, item.path))
-    return {kind: Shelf.of(named) for kind, named in models.items()}
-
-
-def _model(found: Found, facts: Facts) -> Model:
-    known = CLASSES.get(facts.class_id or "")
-    return Model(
-        found.name,
-        found.kind,
-        found.path,
-        facts.title,
-        class_id=facts.class_id,
-        compat_class=known.compat_class if known else None,
-        standard_width=facts.width or (known.standard_width if known else 0),
-        standard_height=facts.height or (known.standard_height if known else 0),
-        problem=facts.problem,
-        metadata=facts.metadata,
-        preview=found.preview,
-        embedded_preview=facts.embedded_preview,
-        is_folder=found.is_folder,
-        modified=found.modified,
-        created=found.created,
-        stamp=found.stamp,
-        sidecars=found.sidecars,
-    )
-
-
-def _with_hash(model: Model, digest: str) -> Model:
-    return attrs.evolve(model, metadata=attrs.evolve(model.metadata, hash=digest))

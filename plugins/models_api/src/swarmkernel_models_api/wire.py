@@ -1,4 +1,4 @@
-"""The model object of the wire (wire/generate.md 4.4)."""
+"""The model object of the wire."""
 
 from __future__ import annotations
 
