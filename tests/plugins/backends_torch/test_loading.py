@@ -168,7 +168,7 @@ def test_other_inputs_are_refused(tmp_path) -> None:
     made = pipeline("sd1", in_channels=9)
     file = ldm_layout.write(ldm_layout.checkpoint(made, "sd1"), tmp_path / "inpaint.safetensors")
     for path in (file, save(made, tmp_path / "inpaint")):
-        with pytest.raises(BackendError, match="9 channels.*inpainting") as caught:
+        with pytest.raises(BackendError, match=r"9 channels.*inpainting") as caught:
             load_parts(path, torch.float32, None)
         assert "unsupported_model" == caught.value.error_id
 
