@@ -21,7 +21,7 @@ from swarmkernel_models_api.headers import header_length, open_regular
 from swarmkernel_models_api.loading import Loads
 from swarmkernel_models_api.names import Shelf
 from swarmkernel_models_api.scan import scan
-from swarmkernel_models_api.shelves import TensorHash
+from swarmkernel_models_api.shelves import TensorHash, shelves_of, with_hash
 from swarmkernel_models_api.types import MAIN, Model, ModelFolder
 
 log = logging.getLogger(__name__)
