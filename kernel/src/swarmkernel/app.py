@@ -69,6 +69,8 @@ class App:
         if scope["type"] == "http" and self.kernel.server.allow_origin:
             send = _with_cors(send, self.kernel.server.allow_origin)
         headers = headers_of(scope)
+        if scope["type"] == "http" and scope["http_version"].startswith("1"):
+            receive, send = _ending_unread(headers, receive, send)
         try:
             self.guard.check(scope, headers)
         except KernelError as exc:
@@ -265,9 +267,29 @@ async def _refuse(error: KernelError, scope: Scope, receive: Receive, send: Send
     if scope["type"] == "websocket":
         await WebSocket(scope, receive, send).send_denial_response(_answer(error))
         return
-    response = _answer(error)
-    response.headers["connection"] = "close"
-    await response(scope, receive, send)
+    await _answer(error)(scope, receive, send)
+
+
+def _ending_unread(headers: Mapping[str, str], receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """
+    Announce the end of the connection with an answer that comes before the body was read.
+
+    The rest of the body makes the connection useless for another request, which a client must know beforehand.
+    """
+    unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+
+    async def receiving() -> Any:
+        nonlocal unread
+        message = await receive()
+        unread = unread and message.get("more_body", False)
+        return message
+
+    async def sending(message: Any) -> None:
+        if unread and message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+        await send(message)
+
+    return receiving, sending
 
 
 def _with_cors(send: Send, origin: str) -> Send:
