@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from swarmkernel import pages, reference
+from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_cors
 from swarmkernel.errors import (
     BadRequestError,
     InvalidSessionError,
@@ -33,7 +34,7 @@ from swarmkernel.routes import Call
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import MIB
 from swarmkernel.sockets import Socket
-from swarmkernel.wire import bind, dump, parse
+from swarmkernel.wire import bind, parse
 
 log = logging.getLogger(__name__)
 
@@ -67,14 +68,14 @@ class App:
             await self._lifespan(receive, send)
             return
         if scope["type"] == "http" and self.kernel.server.allow_origin:
-            send = _with_cors(send, self.kernel.server.allow_origin)
+            send = with_cors(send, self.kernel.server.allow_origin)
         headers = headers_of(scope)
         if scope["type"] == "http" and scope["http_version"].startswith("1"):
-            receive, send = _ending_unread(headers, receive, send)
+            receive, send = ending_unread(headers, receive, send)
         try:
             self.guard.check(scope, headers)
         except KernelError as exc:
-            await _refuse(exc, scope, receive, send)
+            await refuse(exc, scope, receive, send)
             return
         await self._dispatch(scope, headers, receive, send)
 
@@ -94,7 +95,7 @@ class App:
             log.debug("the client went away")
         except Exception as exc:
             log.exception("unexpected error at %s", scope["path"])
-            await _answer(_told(exc))(scope, receive, send)
+            await as_error(told(exc))(scope, receive, send)
         finally:
             self.busy -= 1
 
@@ -111,11 +112,11 @@ class App:
             answer = await bound.route.handler(call, **parameters)  # type: ignore[misc]
             if answer is None:
                 raise NoResultError("The route had no result.")
-            return _json(answer)
+            return as_json(answer)
         except ClientDisconnect:
             raise
         except Exception as exc:  # noqa: BLE001  # every failure has its JSON
-            return _answer(_told(exc))
+            return as_error(told(exc))
 
     def _require_running(self) -> None:
         if self.kernel.stopping.is_set():
@@ -221,7 +222,7 @@ class App:
             call, parameters = self._call(bound, session, body, headers, socket.scope, socket)
             await socket.answer(bound.route.handler(call, **parameters), session)  # type: ignore[arg-type]
         except Exception as exc:  # noqa: BLE001
-            await socket.send(_told(exc).body())
+            await socket.send(told(exc).body())
         await socket.close(1000)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -245,61 +246,6 @@ class App:
 def _api_name(path: str) -> str | None:
     """The route's name in a path such as ``/API/GetNewSession``, or None for other paths."""
     return path[len(API) :] if path.lower().startswith(API) else None
-
-
-def _told(exc: Exception) -> KernelError:
-    if isinstance(exc, KernelError):
-        return exc
-    log.error("unexpected error", exc_info=exc)
-    return KernelError("An internal error occurred; the server's log has the details.")
-
-
-def _json(answer: object, status: int = 200) -> Response:
-    return Response(dump(answer), status, {"cache-control": "no-store"}, "application/json")
-
-
-def _answer(error: KernelError) -> Response:
-    return _json(error.body(), error.status)
-
-
-async def _refuse(error: KernelError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer before anything else has looked at the request: plain HTTP, or a refused upgrade."""
-    if scope["type"] == "websocket":
-        await WebSocket(scope, receive, send).send_denial_response(_answer(error))
-        return
-    await _answer(error)(scope, receive, send)
-
-
-def _ending_unread(headers: Mapping[str, str], receive: Receive, send: Send) -> tuple[Receive, Send]:
-    """
-    Announce the end of the connection with an answer that comes before the body was read.
-
-    The rest of the body makes the connection useless for another request, which a client must know beforehand.
-    """
-    unread = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-
-    async def receiving() -> Any:
-        nonlocal unread
-        message = await receive()
-        unread = unread and message.get("more_body", False)
-        return message
-
-    async def sending(message: Any) -> None:
-        if unread and message["type"] == "http.response.start":
-            message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
-        await send(message)
-
-    return receiving, sending
-
-
-def _with_cors(send: Send, origin: str) -> Send:
-    async def sending(message: Any) -> None:
-        if message["type"] == "http.response.start":
-            extra = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
-            message = {**message, "headers": [*message["headers"], *extra]}
-        await send(message)
-
-    return sending
 
 
 __all__ = ["App", "create_app"]

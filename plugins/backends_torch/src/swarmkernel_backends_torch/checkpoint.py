@@ -27,12 +27,8 @@ TOWER_PREFIXES = {
 #: Latents are divided by the spread that each family's autoencoder was trained to.
 SCALING_FACTORS = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 #: The noise that all three families were trained on (arXiv:2112.10752, scaled linear betas).
-NOISE = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "num_train_timesteps": 1000,
-}
+BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+NOISE = {**BETAS, "num_train_timesteps": 1000}
 
 
 def check_safetensors(path: Path) -> None:

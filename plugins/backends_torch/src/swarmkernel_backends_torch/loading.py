@@ -47,8 +47,7 @@ class Parts:
     """
     A loaded model.
 
-    *family* is sd1, sd2 or sdxl; *scheduler* is a diffusers scheduler configuration; *scale* is the number of pixels
-    per latent in each direction.
+    *family* is sd1, sd2 or sdxl; *scheduler* is a diffusers scheduler configuration.
     """
 
     family: str
@@ -56,11 +55,6 @@ class Parts:
     vae: Any
     towers: list[TextTower]
     scheduler: dict[str, Any]
-
-    @property
-    def scale(self) -> int:
-        """Pixels per latent, in each direction."""
-        return scale_of(self.vae)
 
     def modules(self) -> Iterable[Any]:
         """All networks."""
