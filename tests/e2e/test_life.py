@@ -124,6 +124,15 @@ def test_waiting_pictures_are_told_of_the_stop(swarm_serve, tmp_path, ready):
     assert 1 == len([f for f in frames if "image" in f])
 
 
+def test_freed_memory_is_taken_again(swarm_server, ready):
+    """After FreeBackendMemory the next request generates as before."""
+    client = ready(swarm_server.client())
+    before = client.post("GenerateText2Image", **ASK, steps=3)
+
+    assert {"result": True, "count": 1} == client.post("FreeBackendMemory", system_ram=True)
+    assert before == client.post("GenerateText2Image", **ASK, steps=3)
+
+
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_a_restart_keeps_everything(swarm_serve, tmp_path, end, ready):
     """Sessions, presets, settings and backends are there after a restart, be it orderly or by kill -9."""

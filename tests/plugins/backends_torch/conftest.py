@@ -106,7 +106,7 @@ class Rig:
 def a_job(path: Path, prompt: str = "a red circle", **job: Any) -> ImageJob:
     """A small and quick job."""
     job = {"id": "job", "width": 32, "height": 32, "steps": 4, "cfg_scale": 4.0, "previews": False} | job
-    return ImageJob(prompt=prompt, model_path=str(path), **job)
+    return ImageJob(prompt=prompt, **{"model_path": str(path)} | job)
 
 
 @asynccontextmanager

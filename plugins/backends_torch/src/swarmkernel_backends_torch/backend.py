@@ -43,6 +43,7 @@ class TorchBackend:
     _sampler: Sampler | None = attrs.field(default=None, init=False)
     _held: tuple[object, ...] | None = attrs.field(default=None, init=False)
     """What the sampler was made from: path, prediction type and the state of the files."""
+    _request: LoadModel | None = attrs.field(default=None, init=False)
     _commands: queue.SimpleQueue[Callable[[], None] | None] = attrs.field(
         factory=queue.SimpleQueue, init=False
     )
@@ -68,11 +69,7 @@ class TorchBackend:
     async def load_model(self, request: LoadModel) -> AsyncIterator[LoadProgress | Loaded]:
         """Load a model in place of the one before it, once the running batch has ended."""
         async with self._loading:
-            wanted = (
-                request.path,
-                prediction_of(request),
-                await asyncio.to_thread(stamp, Path(request.path)),
-            )
+            wanted = await asyncio.to_thread(_wanted, request)
             if wanted != self._held:
                 yield LoadProgress("waiting for running pictures")
                 while self._sampler is not None and self._sampler.active:  # noqa: ASYNC110  # a rare wait
@@ -85,7 +82,11 @@ class TorchBackend:
             yield Loaded(request.name)
 
     async def generate(self, job: ImageJob) -> AsyncIterator[Progress | Preview | Output]:
-        """Let one job join the running batch and pass on what becomes of it; leaving early removes it."""
+        """
+        Let one job join the running batch and pass on what becomes of it; leaving early removes it.
+
+        A model that was only let go of to free memory is loaded again.
+        """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event] = asyncio.Queue()
 
@@ -94,6 +95,10 @@ class TorchBackend:
 
         try:
             async with self._loading:
+                freed = self._freed
+                if freed is not None and freed.path == job.model_path:
+                    wanted = await asyncio.to_thread(_wanted, freed)
+                    await self._do(lambda: self._load(wanted, freed))
                 await self._do(lambda: self._admit(job, listener))
             while not isinstance(event := await events.get(), Output):
                 if isinstance(event, Exception):
@@ -104,8 +109,18 @@ class TorchBackend:
             self._commands.put(lambda: self._remove(job.id, listener))
 
     async def free_memory(self, request: FreeMemory) -> Freed:
-        """Give back what is only cached; with *system_ram*, unload the model unless it is at work."""
-        return Freed(await self._do(lambda: self._free(unload=request.system_ram)))
+        """
+        Unload the model unless it is at work; the next job loads it again.
+
+        A model in system memory is spared unless *system_ram* is asked for too.
+        """
+        unload = request.system_ram or self._device.type != "cpu"
+        return Freed(await self._do(lambda: self._free(unload=unload)))
+
+    @property
+    def _freed(self) -> LoadModel | None:
+        """The model that would be loaded had its memory not been asked for."""
+        return self._request if self._sampler is None else None
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Run *work* in the thread, between two steps."""
@@ -179,10 +194,11 @@ class TorchBackend:
 
     def _load(self, wanted: tuple[object, ...], request: LoadModel) -> None:
         self._unload()
+        self._request = None
         path = Path(request.path)
         parts = load_parts(path, self._dtype, prediction_of(request))
         self._sampler = Sampler(path, parts, self._device, self._dtype, self.settings)
-        self._held = wanted
+        self._held, self._request = wanted, request
 
     def _unload(self) -> None:
         self._sampler = self._held = None
@@ -195,6 +211,10 @@ class TorchBackend:
                 self._unload()
         release_memory(self._device)
         return True
+
+
+def _wanted(request: LoadModel) -> tuple[object, ...]:
+    return request.path, prediction_of(request), stamp(Path(request.path))
 
 
 def prediction_of(request: LoadModel) -> str | None:
