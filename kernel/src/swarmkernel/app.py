@@ -23,6 +23,8 @@ from swarmkernel.errors import (
     KernelError,
     NoResultError,
     StoppingError,
+    StorageError,
+    StoreError,
     TooLargeError,
     TooSlowError,
     WrongMethodError,
@@ -34,7 +36,7 @@ from swarmkernel.routes import Call
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import MIB
 from swarmkernel.sockets import Socket
-from swarmkernel.wire import bind, parse
+from swarmkernel.wire import bind, parse_aside
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +108,7 @@ class App:
             return RedirectResponse("/Error/NoGetAPI", status_code=302)
         try:
             self._require_running()
-            body = parse(await self._body(request, headers, self._limit(name)))
+            body = await parse_aside(await self._body(request, headers, self._limit(name)))
             bound, session = await self._admit(name, body, headers, streams=False)
             call, parameters = self._call(bound, session, body, headers, request.scope)
             answer = await bound.route.handler(call, **parameters)  # type: ignore[misc]

@@ -90,6 +90,12 @@ class StoppingError(KernelError):
     error_id = "shutting_down"
 
 
+class StorageError(KernelError):
+    """The store failed: a full disk, a lost database. The client may try again later."""
+
+    error_id = "storage_failed"
+
+
 class RouteError(KernelError):
     """
     A route says no: HTTP 200 with ``error``, or one such frame on a socket.

@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from swarmkernel.errors import BadRequestError, TooLargeError
 from swarmkernel.sessions import Session
-from swarmkernel.wire import dump, parse
+from swarmkernel.wire import dump, parse_aside
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Socket:
         size = len(raw.encode() if isinstance(raw, str) else raw)
         if size > self.limit:
             raise TooLargeError(f"The message is too large: this route takes at most {self.limit} bytes.")
-        return parse(raw)
+        return await parse_aside(raw)
 
     async def first(self, seconds: float) -> dict[str, Any] | None:
         """The first message, or BadRequestError if it does not come in time."""
