@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from swarmkernel.errors import KernelError
+from swarmkernel.errors import KernelError, StorageError, StoreError
 from swarmkernel.wire import dump
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,9 @@ def told(exc: Exception) -> KernelError:
     """What the caller is told of *exc*; what was not meant for callers goes to the log."""
     if isinstance(exc, KernelError):
         return exc
+    if isinstance(exc, StoreError):
+        log.error("%s", exc)
+        return StorageError("The server could not read or write its data; its log says why.")
     log.error("unexpected error", exc_info=exc)
     return KernelError("An internal error occurred; the server's log has the details.")
 

@@ -23,8 +23,6 @@ from swarmkernel.errors import (
     KernelError,
     NoResultError,
     StoppingError,
-    StorageError,
-    StoreError,
     TooLargeError,
     TooSlowError,
     WrongMethodError,

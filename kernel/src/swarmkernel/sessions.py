@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import time
 
 import attrs
 
-from swarmkernel.errors import ConflictError
+from swarmkernel.errors import ConflictError, StoreError
 from swarmkernel.store import Collection, Store
+
+log = logging.getLogger(__name__)
 
 #: Sessions end after 31 days without use, as clients of this API expect.
 IDLE_SECONDS = 31 * 24 * 3600
@@ -62,10 +65,17 @@ class Sessions:
         return cls(store.collection("sessions", StoredSession), per_user)
 
     async def open(self, user_id: str, address: str, token_id: str | None = None) -> Session:
-        """Make a session for a user, stored before it is returned."""
+        """
+        Make a session for a user, stored before it is returned.
+
+        While the store cannot write, a full disk say, it is not kept over a restart.
+        """
         now = time.time()
         session = Session(secrets.token_hex(20), user_id, address[:100], now, now, token_id)
-        await self._stored.put(_key(session.id), _record(session))
+        try:
+            await self._stored.put(_key(session.id), _record(session))
+        except StoreError as exc:
+            log.warning("a new session lives until the next restart only: %s", exc)
         self._live[session.id] = session
         self._touched[session.id] = now
         await self._make_room(user_id)
