@@ -49,6 +49,7 @@ class WorkerHost:
     _why: str = attrs.field(default="", init=False)
     _gone: Callable[[], WorkerLostError] | None = attrs.field(default=None, init=False)
     _silent: int = attrs.field(default=0, init=False)
+    _oom_kills: tuple[int, int] = attrs.field(factory=lambda: (oom_kills(), oom_kills()), init=False)
 
     @property
     def pid(self) -> int | None:
@@ -186,10 +187,13 @@ class WorkerHost:
         while self._silent <= allowed:
             await asyncio.sleep(self.limits.heartbeat_seconds)
             self._silent += 1
+            self._oom_kills = (
+                self._oom_kills[1],
+                oom_kills(),
+            )  # of the last two ticks: older ones were of others
         self._spawn(self._end(f"gave no sign of life for {self.limits.heartbeat_limit_seconds:g} s"))
 
     async def _watch_exit(self, process: asyncio.subprocess.Process) -> None:
-        kills = oom_kills()
         assert process.stdout is not None  # noqa: S101  # both are pipes
         assert process.stderr is not None  # noqa: S101
         forwarder = Forwarder(log, self.label, self.limits.log_lines_per_second)
@@ -206,7 +210,7 @@ class WorkerHost:
         for task in late:
             task.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
-        self._report(ending(code), out_of_memory=code == -signal.SIGKILL and oom_kills() > kills)
+        self._report(ending(code), out_of_memory=code == -signal.SIGKILL and oom_kills() > self._oom_kills[0])
 
     def _report(self, how: str, *, out_of_memory: bool) -> None:
         if out_of_memory and not self._why:
