@@ -187,10 +187,7 @@ class WorkerHost:
         while self._silent <= allowed:
             await asyncio.sleep(self.limits.heartbeat_seconds)
             self._silent += 1
-            self._oom_kills = (
-                self._oom_kills[1],
-                oom_kills(),
-            )  # of the last two ticks: older ones were of others
+            self._oom_kills = (self._oom_kills[1], oom_kills())  # of two ticks: older ones were others'
         self._spawn(self._end(f"gave no sign of life for {self.limits.heartbeat_limit_seconds:g} s"))
 
     async def _watch_exit(self, process: asyncio.subprocess.Process) -> None:
