@@ -68,10 +68,26 @@ PAINTER = BackendType(
 )
 
 
+@attrs.define
+class Spare:
+    """Does nothing, and costs no process."""
+
+    settings: Settings
+
+    async def start(self):
+        """Nothing to start."""
+
+    async def stop(self):
+        """Nothing to stop."""
+
+
+SPARE = BackendType("spare", "Spare", make=Spare, settings=Settings, in_process=True)
+
+
 @hookimpl
 def backend_types():
-    """The one type."""
-    return [PAINTER]
+    """One that paints, and one to have many of."""
+    return [PAINTER, SPARE]
 
 
 @hookimpl

@@ -232,7 +232,7 @@ def look_around(client) -> World:
     other = client.raw("GetNewSession").json()["session_id"]
     known |= {
         "session_id": [client.session_id, other],
-        "type_id": ["painter", "torch", "nope"],
+        "type_id": ["painter", "spare", "spare", "nope"],
         "backend_id": [0, 1, 2, "0"],
         "backend": ["0", "all", "1"],
         "backendId": ["0", "1"],

@@ -116,9 +116,11 @@ def test_servers_killed_at_random(paint, process, process_of, wait_until, cycles
         for number in client.post("ListBackends"):
             if number != "0":
                 client.post("DeleteBackend", backend_id=int(number))
+        kept["deleted"] |= kept["backends"]
         kept["backends"].clear()
 
     print({kind: len(found) for kind, found in kept.items()})
+    assert kept["deleted"]
     assert len(kept["presets"]) > cycles
     assert len(kept["sessions"]) > cycles
     assert 0 == server.stop()
