@@ -13,13 +13,13 @@ from swarmkernel_models_api import Loaded
 from swarmkernel_t2i_api import Output, Preview, Progress
 
 SLOTS = int(os.environ.get("PAINTER_SLOTS", "4"))
-SIDE = 400
+SIDE = 520
 PAUSES = {"slow": 0.1, "slower": 0.25}
 """Seconds per step."""
 
 
 def noise() -> bytes:
-    """A JPEG of some 100 KB."""
+    """A JPEG of some 170 KB."""
     file = io.BytesIO()
     Image.frombytes("RGB", (SIDE, SIDE), random.Random(5).randbytes(SIDE * SIDE * 3)).save(file, "JPEG")
     return file.getvalue()
