@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PORT ?= 7801
 DATA_DIR ?= data
+STARTER_OUT ?= build/starter-model
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -38,7 +39,7 @@ docs: $(VENV)/.dev
 	$(BIN)/swarmkernel routes --format markdown > docs/routes.md
 
 starter-model: $(VENV)/.dev
-	cd plugins/starter_model && ../../$(BIN)/python -m training
+	cd plugins/starter_model && ../../$(BIN)/python -m training --out $(abspath $(STARTER_OUT)) --work $(abspath $(STARTER_OUT))-work
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "SwarmKernel needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
