@@ -9,7 +9,6 @@ SYNONYMS = {
     "ring": ("ring", "ring", "donut"),
     "square": ("square", "square", "square", "box"),
 }
-PLURALS = {"cross": "crosses", "box": "boxes"}
 SIZES = {"small": ("small", "small", "tiny", "little"), "large": ("large", "large", "big", "huge")}
 NUMBERS = {
     2: ("two", "two", "two", "a pair of", "2"),
@@ -84,9 +83,9 @@ def shape_word(rng: Random, shape: str) -> str:
     return rng.choice(SYNONYMS.get(shape, (shape,)))
 
 
-def plural(word: str) -> str:
-    """The plural of a shape's name."""
-    return PLURALS.get(word, word + "s")
+def plural(phrase: str) -> str:
+    """The plural of a phrase that ends in a shape's name: `red crosses`."""
+    return phrase + ("es" if phrase.endswith(("s", "x")) else "s")
 
 
 def on_background(rng: Random, color: str) -> str:

@@ -82,6 +82,13 @@ def test_captions_name_what_is_drawn() -> None:
         assert any(word in caption for word in words.SYNONYMS.get(thing.shape, (thing.shape,)))
 
 
+def test_plurals_are_english() -> None:
+    """Phrases that end in a hissing sound take `es`, all others `s`."""
+    phrases = ["red cross", "tiny blue box", "star", "crescent moon", "plus sign"]
+    expected = ["red crosses", "tiny blue boxes", "stars", "crescent moons", "plus signs"]
+    assert expected == [words.plural(phrase) for phrase in phrases]
+
+
 def test_half_of_the_questions_are_unseen_combinations() -> None:
     """The scores ask for combinations that training showed and, apart, for ones that it never showed."""
     asked = [name for question in questions(6) for name in question.checks]
