@@ -243,6 +243,35 @@ def test_data_directory(swarm_serve, tmp_path, alone, connect):
     assert "Yta" == client.post("GetLanguage", language="sv")["language"]["keys"]["UI"]
 
 
+def test_sounds_are_served(swarm_serve, tmp_path, alone, connect):
+    """A sound that can be chosen can be fetched, in parts too; other files, and paths that lead out, cannot."""
+    data = tmp_path / "data"
+    (data / "Audio" / "bells").mkdir(parents=True)
+    (data / "Audio" / "bells" / "low ding.MP3").write_bytes(b"ID3sound")
+    (data / "Audio" / "notes.html").write_text("<b>no sound</b>")
+    (data / "secret.mp3").write_bytes(b"secret")
+    http = connect(swarm_serve(data_dir=data, **alone()), session=False).http
+
+    sound = http.get("/Audio/bells/low%20ding.MP3")
+    assert (200, b"ID3sound", "audio/mpeg") == (
+        sound.status_code,
+        sound.content,
+        sound.headers["content-type"],
+    )
+    assert ("nosniff", "private, max-age=30") == (
+        sound.headers["x-content-type-options"],
+        sound.headers["cache-control"],
+    )
+    part = http.get("/Audio/bells/low%20ding.MP3", headers={"range": "bytes=3-4"})
+    assert (206, b"so") == (part.status_code, part.content)
+    for path in ("notes.html", "none.mp3", "bells"):
+        answer = http.get(f"/Audio/{path}")
+        assert (404, "file_not_found") == (answer.status_code, answer.json()["error_id"])
+    for path in ("%2e%2e/secret.mp3", "..%5csecret.mp3", "bells//low%20ding.MP3", "a%00.mp3", ""):
+        answer = http.get(f"/Audio/{path}")
+        assert (400, "bad_path") == (answer.status_code, answer.json()["error_id"])
+
+
 def test_bad_operator_default_stops_the_server(swarm_serve, alone):
     """A default for users that fits no setting stops the server, and the error names it."""
     from swarmkernel import StartupError

@@ -17,7 +17,15 @@ from swarmkernel_basic_api.themes import THEMES
 from swarmkernel_basic_api.user_settings import ALIASES, DEFAULTS, SETTINGS, TREE
 from swarmkernel_basic_api.values import UserValues
 
-SOUNDS = (".wav", ".wave", ".mp3", ".aac", ".ogg", ".flac")
+#: Media types of sounds by the ends of their names.
+SOUNDS = {
+    ".wav": "audio/wav",
+    ".wave": "audio/wav",
+    ".mp3": "audio/mpeg",
+    ".aac": "audio/aac",
+    ".ogg": "audio/ogg",
+    ".flac": "audio/flac",
+}
 
 
 class BadSettingError(Exception):
@@ -97,12 +105,18 @@ class Users:
         settings = await self.settings(user_id)
         return await asyncio.to_thread(self.words.lines, settings["autocomplete.source"], Style.of(settings))
 
+    def sound(self, name: str) -> Path | None:
+        """The file of a sound that can be chosen, or None. Blocks."""
+        return self.sounds / name if name in self._sounds() else None
+
+    def _sounds(self) -> list[str]:
+        return sorted(found_files(self.sounds, tuple(SOUNDS)))
+
     def _choices(self) -> Choices:
         """List what dropdowns offer. Blocks."""
-        sounds = sorted(found_files(self.sounds, SOUNDS))
         return {
             "themes": tuple((theme.id, theme.name) for theme in THEMES),
             "languages": tuple((language.code, language.local_name) for language in self.languages),
-            "sounds": tuple((name, name or "None") for name in ("", *sounds)),
+            "sounds": tuple((name, name or "None") for name in ("", *self._sounds())),
             "word_lists": tuple((name, name or "None") for name in ("", *self.words.names())),
         }

@@ -1,34 +1,64 @@
 """What is served outside ``/API``."""
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from swarmkernel import Services
 from swarmkernel_basic_api.identity import viewing_user
-from swarmkernel_basic_api.users import Users
+from swarmkernel_basic_api.users import SOUNDS, Users
 
-HEADERS = {"Cache-Control": "private, max-age=30", "X-Content-Type-Options": "nosniff"}
+HEADERS = {
+    "Cache-Control": "private, max-age=30",
+    "Content-Security-Policy": "sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def mounts(services: Services) -> Sequence[BaseRoute]:
-    """The pages of this package."""
+    """The pictures of presets and the sounds of the data directory."""
+    return (
+        Route("/ViewSpecial/Preset/{title:path}", partial(_preset_picture, services), methods=["GET"]),
+        Route("/Audio/{name:path}", partial(_sound, services), methods=["GET"]),
+    )
 
-    async def preset_picture(request: Request) -> Response:
-        """Answer with the picture of one of the caller's own presets."""
-        peer = request.client.host if request.client else ""
-        user_id = await viewing_user(services, request.headers, peer)
-        if user_id is None:
-            return _no(400, "invalid_user", "You are not logged in.")
-        picture = await services.get(Users).presets.picture(user_id, request.path_params["title"])
-        if picture is None:
-            return _no(404, "file_not_found", "There is no such picture.")
-        return Response(picture, media_type="image/jpeg", headers=HEADERS)
 
-    return (Route("/ViewSpecial/Preset/{title:path}", preset_picture, methods=["GET"]),)
+async def _preset_picture(services: Services, request: Request) -> Response:
+    """Answer with the picture of one of the caller's own presets."""
+    user_id = await _viewer(services, request)
+    if user_id is None:
+        return _no(400, "invalid_user", "You are not logged in.")
+    picture = await services.get(Users).presets.picture(user_id, request.path_params["title"])
+    if picture is None:
+        return _no(404, "file_not_found", "There is no such picture.")
+    return Response(picture, media_type="image/jpeg", headers=HEADERS)
+
+
+async def _sound(services: Services, request: Request) -> Response:
+    """Answer with a sound; its name is looked up among those that can be chosen."""
+    if await _viewer(services, request) is None:
+        return _no(400, "invalid_user", "You are not logged in.")
+    name = request.path_params["name"]
+    if not name.isprintable() or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        return _no(400, "bad_path", "This is not the name of a file.")
+    path = await asyncio.to_thread(services.get(Users).sound, name)
+    if path is None:
+        return _no(404, "file_not_found", "There is no such sound.")
+    try:
+        stat = await asyncio.to_thread(path.stat)
+    except OSError:
+        return _no(500, "file_error", "The sound could not be read.")
+    return FileResponse(path, headers=HEADERS, media_type=SOUNDS[path.suffix.lower()], stat_result=stat)
+
+
+async def _viewer(services: Services, request: Request) -> str | None:
+    peer = request.client.host if request.client else ""
+    return await viewing_user(services, request.headers, peer)
 
 
 def _no(status: int, error_id: str, text: str) -> Response:
-    return JSONResponse({"error": text, "error_id": error_id}, status)
+    return JSONResponse({"error": text, "error_id": error_id}, status, headers={"Cache-Control": "no-store"})
