@@ -68,6 +68,8 @@ class PipeHandler(logging.Handler):
 
     def __init__(self, pipe: Pipe) -> None:
         super().__init__()
+        # Level and name travel beside the text; basicConfig would put them into it as well.
+        self.setFormatter(logging.Formatter())
         self.pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
