@@ -37,6 +37,13 @@ def test_1_and_2_new_session(shared):
     assert 400 == client.http.post("/API/GetNewSession/", json={}).status_code
 
 
+def test_parameters_are_shown(client):
+    """A fresh install announces every feature that its parameters wait for, so that clients show them all."""
+    wanted = {param["feature_flag"] for param in client.post("ListT2IParams")["list"]} - {None}
+    announced = set(client.post("GetCurrentStatus")["supported_features"])
+    assert {"comfyui", "variation_seed"} == wanted == wanted & announced
+
+
 def test_3_get(shared):
     """3: a GET leads to a page."""
     response = shared.client(login=False).http.get("/API/GetNewSession")

@@ -15,7 +15,8 @@ TORCH = BackendType(
     settings=TorchSettings,
     description="Stable Diffusion 1.x, 2.x and XL on this machine, with continuous batching.",
     slots=lambda settings: settings.max_batch,
-    features=("variation_seed",),
+    # Clients show the samplers and schedulers only where some backend announces "comfyui".
+    features=("comfyui", "variation_seed"),
     compat_classes=frozenset({"stable-diffusion-v1", "stable-diffusion-v2", "stable-diffusion-xl-v1"}),
 )
 
