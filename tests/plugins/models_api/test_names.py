@@ -49,8 +49,9 @@ def test_find(expected, text):
 
 
 def test_exact():
-    """Only the ending may be left out where the exact name is wanted."""
+    """Only the ending may be left out or added where the exact name is wanted."""
     assert "old.safetensors" == SHELF.get("old").name
+    assert "starter" == SHELF.get("starter.safetensors").name
     assert SHELF.get("OLD") is None
 
 

@@ -59,7 +59,7 @@ class Models:
         return [model for model in models if self._may(session, model)]
 
     def get(self, name: str, kind: str = MAIN, session: Session | None = None) -> Model | None:
-        """The model of that exact name; the ending `.safetensors` may be left out."""
+        """The model of that exact name, with or without the ending `.safetensors`."""
         model = self._shelf(kind).get(name)
         return model if model and self._may(session, model) else None
 

@@ -32,8 +32,9 @@ class Shelf:
         return cls(ordered, {name: normal(name) for name in ordered})
 
     def get(self, name: str) -> Model | None:
-        """The model of that very name; the ending `.safetensors` may be left out."""
-        return self.models.get(name) or self.models.get(name + _ENDING)
+        """The model of that very name; `.safetensors` may be left out, or added to the name of a folder."""
+        stem = name.removesuffix(_ENDING)
+        return self.models.get(name) or self.models.get(stem + _ENDING) or self.models.get(stem)
 
     def find(self, text: str, allowed: Callable[[Model], bool]) -> Model | None:
         """The model that *text* means: one of that name, or else the one with the shortest name that contains it.
