@@ -44,6 +44,7 @@ starter-model: $(VENV)/.dev
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "SwarmKernel needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) --upgrade pip
 
 $(VENV)/.run: $(VENV)/bin/python $(PROJECTS) constraints.txt
 	@echo "installing (the first time takes a few minutes)"

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -312,6 +312,7 @@ async def test_a_worker_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("SWARMKERNEL_STORE_SQL__URL", "canary-1")
     monkeypatch.setenv("MY_ACCESS_TOKEN", "canary-2")
     monkeypatch.setenv("KEPT_TOKEN", "kept")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     async with fleet([SYNTHETIC], keep_environment=["KEPT_TOKEN"], threads=3) as backends:
         slot = await running(backends, ApiKey="canary-3")
         process = Path(f"/proc/{pid_of(slot)}")
@@ -340,7 +341,7 @@ def listens(descriptor: Path) -> bool:
     )
 
 
-async def test_stopping_leaves_no_process() -> None:
+async def test_stopping_leaves_no_process(own_children: Callable[[], list[int]]) -> None:
     """Closing the fleet ends every worker, one that hangs and one that still starts included."""
     async with fleet([SYNTHETIC], stop_seconds=0.5, drain_seconds=0.2) as backends:
         slots = [await running(backends) for _ in range(2)]
@@ -348,7 +349,7 @@ async def test_stopping_leaves_no_process() -> None:
         await until(backends, lambda: starting.status is Status.LOADING)
         hung = asyncio.create_task(collect(slots[0], Task("hang_native")))
         await asyncio.sleep(0.2)
-        pids = children(os.getpid())
+        pids = own_children()
         assert 3 == len(pids)
     assert isinstance((await asyncio.gather(hung, return_exceptions=True))[0], WorkerLostError)
     assert all(map(is_gone, pids))
