@@ -231,25 +231,31 @@ def test_two_requests_on_one_socket(client):
 
 
 def test_interrupt_stops_within_a_step(client):
-    """InterruptAll ends a long generation at once, with an error frame and counters back at zero."""
+    """InterruptAll ends a long generation within a step, with an error frame and counters back at zero."""
+    steps = 150
     with client.socket(
-        "GenerateText2ImageWS", images=3, steps=150, width=512, height=512, prompt="a cat"
+        "GenerateText2ImageWS", images=3, steps=steps, width=512, height=512, prompt="a cat"
     ) as ws:
         frames = []
-        while not any("gen_progress" in f for f in frames):
+        while not _steps(frames, steps):
             frames.append(json.loads(ws.recv(timeout=60)))
         client.post("InterruptAll", other_sessions=False)
         began = time.monotonic()
         rest = [json.loads(m) for m in ws]
 
-    after = [f["gen_progress"]["overall_percent"] for f in rest if "gen_progress" in f]
-    assert not after or max(after) < 0.5
+    # One step was under way when the interrupt came, and the one before it may still have been on its way to us.
+    assert max(_steps(rest, steps), default=0) <= max(_steps(frames, steps)) + 2
     assert any("interrupt" in f.get("error", "").lower() for f in rest)
     assert not any("image" in f for f in rest)
-    assert {"waiting_gens": 0, "loading_models": 0, "waiting_backends": 0, "live_gens": 0} == rest[-1][
-        "status"
-    ]
+    none = {"waiting_gens": 0, "loading_models": 0, "waiting_backends": 0, "live_gens": 0}
+    assert none == rest[-1]["status"]
     assert time.monotonic() - began < 10
+
+
+def _steps(frames, steps):
+    """How many steps each progress frame tells of, less those that tell of none."""
+    found = [round(f["gen_progress"]["overall_percent"] * steps) for f in frames if "gen_progress" in f]
+    return [step for step in found if step]
 
 
 def test_two_clients_share_a_batch(shared):
