@@ -1,12 +1,16 @@
 """A small plugin server: routing, sessions and permission checks."""
 
+from swarmkernel.audit import Audit, AuditEntry
+from swarmkernel.commands import settings_options, with_store
 from swarmkernel.errors import (
     BadRequestError,
+    BusyError,
     ConflictError,
     InvalidSessionError,
     KernelError,
     PermissionDeniedError,
     RouteError,
+    SetupRequiredError,
     StartupError,
     StoppingError,
     StoreError,
@@ -19,10 +23,20 @@ from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
 from swarmkernel.plugins import Plugins
 from swarmkernel.routes import Body, Call, Route
 from swarmkernel.services import Services, Stopping
-from swarmkernel.sessions import Session, Sessions
-from swarmkernel.settings import ServerSettings
+from swarmkernel.sessions import Session, Sessions, StoredSession
+from swarmkernel.settings import ServerSettings, SettingsSource
 from swarmkernel.store import Collection, MemoryStore, Record, Row, RowStore, Store
-from swarmkernel.users import LOCAL_USER, Accounts, UserData
+from swarmkernel.users import (
+    LOCAL_USER,
+    Accounts,
+    Identity,
+    Limits,
+    UserAdmin,
+    UserData,
+    caller,
+    viewer,
+)
+from swarmkernel.vault import Vault
 
 __all__ = [
     "LOCAL_USER",
@@ -30,14 +44,19 @@ __all__ = [
     "SERVER_ID",
     "VERSION",
     "Accounts",
+    "Audit",
+    "AuditEntry",
     "BadRequestError",
     "Body",
+    "BusyError",
     "Call",
     "Collection",
     "ConflictError",
+    "Identity",
     "InvalidSessionError",
     "KernelError",
     "Level",
+    "Limits",
     "MemoryStore",
     "Permission",
     "PermissionDeniedError",
@@ -53,14 +72,23 @@ __all__ = [
     "Services",
     "Session",
     "Sessions",
+    "SettingsSource",
+    "SetupRequiredError",
     "StartupError",
     "Stopping",
     "StoppingError",
     "Store",
     "StoreError",
+    "StoredSession",
     "UnknownRouteError",
+    "UserAdmin",
     "UserData",
+    "Vault",
     "WrongMethodError",
+    "caller",
     "hookimpl",
     "hookspec",
+    "settings_options",
+    "viewer",
+    "with_store",
 ]

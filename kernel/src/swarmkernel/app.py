@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -17,8 +17,11 @@ from starlette.websockets import WebSocket
 
 from swarmkernel import pages, reference
 from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_cors
+from swarmkernel.arrivals import Held, Quota
+from swarmkernel.audit import audited, audited_frames
 from swarmkernel.errors import (
     BadRequestError,
+    BusyError,
     InvalidSessionError,
     KernelError,
     NoResultError,
@@ -30,10 +33,11 @@ from swarmkernel.errors import (
 from swarmkernel.guard import Guard, headers_of
 from swarmkernel.kernel import Bound, Kernel
 from swarmkernel.permissions import PUBLIC, Permission
-from swarmkernel.routes import Call
+from swarmkernel.routes import Call, Route
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import MIB
 from swarmkernel.sockets import Socket
+from swarmkernel.users import Accounts
 from swarmkernel.wire import bind, parse_aside
 
 log = logging.getLogger(__name__)
@@ -56,11 +60,16 @@ class App:
     guard: Guard = attrs.field(init=False)
     sockets: set[Socket] = attrs.field(factory=set, init=False)
     busy: int = attrs.field(default=0, init=False)
+    arriving: Quota = attrs.field(init=False)
     startup_error: Exception | None = attrs.field(default=None, init=False)
     _router: Router = attrs.field(factory=Router, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.guard = Guard(self.kernel.server)
+        settings = self.kernel.server
+        self.guard = Guard(settings)
+        self.arriving = Quota(
+            settings.max_incoming_mb * MIB, settings.incoming_mb_per_client * MIB, settings.trusted_proxies
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, request or the lifespan."""
@@ -106,13 +115,11 @@ class App:
             return RedirectResponse("/Error/NoGetAPI", status_code=302)
         try:
             self._require_running()
-            body = await parse_aside(await self._body(request, headers, self._limit(name)))
+            with self.arriving.holding(self.guard.client(request.scope, headers)) as held:
+                body = await parse_aside(await self._body(request, headers, self._limit(name), held))
             bound, session = await self._admit(name, body, headers, streams=False)
             call, parameters = self._call(bound, session, body, headers, request.scope)
-            answer = await bound.route.handler(call, **parameters)  # type: ignore[misc]
-            if answer is None:
-                raise NoResultError("The route had no result.")
-            return as_json(answer)
+            return await _answered(bound.route, call, parameters)
         except ClientDisconnect:
             raise
         except Exception as exc:  # noqa: BLE001  # every failure has its JSON
@@ -124,11 +131,15 @@ class App:
 
     def _limit(self, name: str) -> int:
         route = self.kernel.route(name)
-        if route is not None and route.permission is PUBLIC:
+        if route is None or route.permission is PUBLIC:
             return PUBLIC_BODY
-        return self.kernel.server.max_body_mb * MIB if route is not None and route.large else USUAL_BODY
+        return self.kernel.server.max_body_mb * MIB if route.large else USUAL_BODY
 
-    async def _body(self, request: Request, headers: Mapping[str, str], limit: int) -> bytes:
+    def message_limit(self, path: str) -> int:
+        """How much of a WebSocket message is read at *path*: twice what is taken, so that most get an answer."""
+        return 2 * self._limit(_api_name(path) or "")
+
+    async def _body(self, request: Request, headers: Mapping[str, str], limit: int, held: Held) -> bytes:
         kind = headers.get("content-type", "").split(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise BadRequestError("The Content-Type must be application/json.")
@@ -140,6 +151,7 @@ class App:
         try:
             async with asyncio.timeout(self.kernel.server.body_seconds) as deadline:
                 async for chunk in request.stream():
+                    held.take(len(chunk))
                     chunks.append(chunk)
                     size += len(chunk)
                     if size > limit:
@@ -192,6 +204,8 @@ class App:
             body,
             headers,
             self.guard.address(scope, headers),
+            self.guard.client(scope, headers),
+            self.guard.scheme(scope, headers) == "https",
             session,
             self.kernel.permissions.allowed,
             socket.receive if socket else None,
@@ -220,10 +234,23 @@ class App:
                 return
             bound, session = await self._admit(name, body, headers, streams=True)
             call, parameters = self._call(bound, session, body, headers, socket.scope, socket)
-            await socket.answer(bound.route.handler(call, **parameters), session)  # type: ignore[arg-type]
+            self._count_sockets(socket, session)
+            frames = bound.route.handler(call, **parameters)
+            if bound.route.audit is not None:
+                frames = audited_frames(bound.route, call, frames)  # type: ignore[arg-type]
+            await socket.answer(frames, session)  # type: ignore[arg-type]
         except Exception as exc:  # noqa: BLE001
             await socket.send(told(exc).body())
         await socket.close(1000)
+
+    def _count_sockets(self, socket: Socket, session: Session | None) -> None:
+        """Keep one user from taking all connections; while there are no accounts, there is one user only."""
+        if session is None or self.kernel.services.find(Accounts) is None:  # type: ignore[type-abstract]
+            return
+        socket.user_id = session.user_id
+        most = self.kernel.server.sockets_per_user
+        if sum(other.user_id == session.user_id for other in self.sockets) > most:
+            raise BusyError(f"You have {most} open WebSockets, and may not have more; close one.")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         stack = AsyncExitStack()
@@ -241,6 +268,18 @@ class App:
         await receive()
         await stack.aclose()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+async def _answered(route: Route, call: Call, parameters: Mapping[str, object]) -> Response:
+    """Run a plain handler."""
+    work: Awaitable[object] = route.handler(call, **parameters)  # type: ignore[assignment]
+    answer = await (work if route.audit is None else audited(route, call, work))
+    if answer is None:
+        raise NoResultError("The route had no result.")
+    response = as_json(answer)
+    for name, value in call.reply_headers:
+        response.headers.append(name, value)
+    return response
 
 
 def _api_name(path: str) -> str | None:

@@ -4,59 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
 import click
 
+from swarmkernel.commands import boot, settings_options
 from swarmkernel.errors import StartupError
-from swarmkernel.kernel import VERSION, Kernel
-from swarmkernel.settings import FILE_NAME, ServerSettings, SettingsSource
+from swarmkernel.kernel import VERSION
 
 log = logging.getLogger(__name__)
-
-
-def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that every command takes to find its settings."""
-    for option in (
-        click.option(
-            "--config", type=click.Path(path_type=Path), help=f"Settings file [DATA_DIR/{FILE_NAME}]."
-        ),
-        click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for everything kept."),
-        click.option("--strict", is_flag=True, default=None, help="Let any failing plugin stop the server."),
-        click.option("--disable", multiple=True, metavar="PLUGIN", help="Do not import this plugin."),
-        click.option("--require", multiple=True, metavar="PLUGIN", help="Do not start without this plugin."),
-    ):
-        command = option(command)
-    return command
-
-
-def source(config: Path | None, data_dir: Path | None, **options: Any) -> SettingsSource:
-    """Where the settings of this command line come from."""
-    server = {k: options[k] for k in ("host", "port", "allow_open_network") if options.get(k) is not None}
-    plugins: dict[str, object] = {}
-    for option, key in (("require", "required"), ("disable", "disabled")):
-        if options.get(option):
-            plugins[key] = list(options[option])
-    if options.get("strict"):
-        plugins["strict"] = True
-    if data_dir is not None:
-        server["data_dir"] = str(data_dir)
-    environ = {k: v for k, v in os.environ.items() if k.startswith("SWARMKERNEL_")}
-    overrides = {"server": server, "plugins": plugins}
-    if config is not None and not config.exists():
-        raise StartupError(f"{config}: no such settings file")
-    folder = SettingsSource(config, environ, overrides).load("server", ServerSettings).data_dir
-    return SettingsSource(config or folder / FILE_NAME, environ, overrides)
-
-
-def _boot(**options: Any) -> Kernel:
-    settings = source(options.pop("config"), options.pop("data_dir"), **options)
-    return Kernel.boot(settings)
 
 
 class Group(click.Group):
@@ -71,7 +29,7 @@ class Group(click.Group):
         return sorted({*super().list_commands(ctx), *self._from_plugins()})
 
     def _from_plugins(self) -> dict[str, click.Command]:
-        kernel = _boot(config=None, data_dir=None)
+        kernel = boot(config=None, data_dir=None)
         return kernel.plugins.collect("swarm_commands", key=lambda c: c.name)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -100,7 +58,7 @@ def serve(**options: Any) -> None:
     """Run the server until SIGTERM or Ctrl-C."""
     from swarmkernel.serve import run  # noqa: PLC0415  # other commands need no server
 
-    kernel = _boot(**options)
+    kernel = boot(**options)
     logging.basicConfig(
         level=kernel.server.log_level.upper(),
         format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
@@ -117,7 +75,7 @@ def serve(**options: Any) -> None:
 def plugins(*, as_json: bool, **options: Any) -> None:
     """List the installed plugins, and why those that failed did."""
     logging.disable()
-    kernel = _boot(**options)
+    kernel = boot(**options)
     found = [
         {"name": p.name, "origin": p.origin, "error": repr(p.error) if p.error else None}
         for p in kernel.plugins
@@ -138,7 +96,7 @@ def routes(*, form: str, **options: Any) -> None:
     """List the API routes: as a table, JSON, a Markdown reference, or an OpenAPI document."""
     from swarmkernel import reference  # noqa: PLC0415
 
-    kernel = _boot(**options)
+    kernel = boot(**options)
     if form == "markdown":
         click.echo(reference.markdown(kernel))
     elif form == "openapi":
@@ -154,7 +112,7 @@ def routes(*, form: str, **options: Any) -> None:
 @settings_options
 def check(**options: Any) -> None:
     """Read the settings and load the plugins as `serve` would, and say what is wrong; exit 1 if anything is."""
-    kernel = _boot(**options)
+    kernel = boot(**options)
     unknown = kernel.settings.tables() - {"server", "plugins"} - {p.name for p in kernel.plugins}
     for table in sorted(unknown):
         click.echo(f"{kernel.settings.file}: [{table}]: no installed plugin has this name", err=True)

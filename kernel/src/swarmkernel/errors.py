@@ -52,6 +52,20 @@ class ForbiddenError(BadRequestError):
     status = 403
 
 
+class SetupRequiredError(KernelError):
+    """Accounts are required, and nobody has made the first one yet."""
+
+    status = 403
+    error_id = "setup_required"
+
+
+class BusyError(KernelError):
+    """Too much arrives at the same time; the client may try again later."""
+
+    status = 503
+    error_id = "server_busy"
+
+
 class InvalidSessionError(KernelError):
     """The session id is unknown or has ended; the client asks for a new one."""
 

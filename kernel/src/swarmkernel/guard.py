@@ -15,6 +15,7 @@ from swarmkernel.errors import BadRequestError, ForbiddenError, KernelError
 from swarmkernel.settings import ServerSettings
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # which are never a name to call a server by
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
 FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
@@ -30,11 +31,12 @@ class UnauthorizedError(KernelError):
 
 
 def headers_of(scope: Mapping[str, Any]) -> dict[str, str]:
-    """Request headers with lower-case names; of repeated ones, values joined by a comma."""
+    """Request headers with lower-case names; of repeated ones, values joined by a comma, cookies by a semicolon."""
     found: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
-        found[name] = f"{found[name]}, {value}" if name in found else value
+        glue = "; " if name == "cookie" else ", "
+        found[name] = f"{found[name]}{glue}{value}" if name in found else value
     return found
 
 
@@ -71,7 +73,7 @@ class Guard:
         self._size(scope)
         if scope["type"] == "http" and scope["method"] not in METHODS:
             raise BadRequestError(f"The method {scope['method'][:20]} is not supported.")
-        host = self._host(headers)
+        host = self._host(scope, headers)
         self._origin(scope, headers, host)
         self._secret(scope, headers)
 
@@ -82,9 +84,9 @@ class Guard:
                 f"The headers are too large: at most {self.settings.max_header_kb} KiB in {MAX_HEADERS} lines."
             )
 
-    def _host(self, headers: Mapping[str, str]) -> tuple[str, str]:
+    def _host(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> tuple[str, str]:
         host = split_host(headers.get("host", ""))
-        if host is None or host[0] not in self._names():
+        if host is None or host[0] not in self._names() | {_own_address(scope)}:
             raise ForbiddenError(
                 "This server is not known by the name in the Host header; "
                 "add it to hosts in the [server] table of the settings file."
@@ -93,7 +95,7 @@ class Guard:
 
     def _names(self) -> frozenset[str]:
         own = {h.lower().rstrip(".") for h in self.settings.hosts}
-        return LOOPBACK_NAMES | own | {self.settings.host.lower()}
+        return LOOPBACK_NAMES | own | ({self.settings.host.lower()} - WILDCARDS)
 
     def _origin(self, scope: Mapping[str, Any], headers: Mapping[str, str], host: tuple[str, str]) -> None:
         upgrade = scope["type"] == "websocket"
@@ -141,6 +143,21 @@ class Guard:
         if not hmac.compare_digest(given.encode(), wanted.encode()):
             raise UnauthorizedError("The Authorization header is missing or wrong.")
 
+    def client(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
+        """
+        The address that limits count by: the peer, or behind trusted proxies the nearest hop that is not one.
+
+        What a hop says of the hops before it counts only if it is trusted itself.
+        """
+        hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",")]
+        found = peer(scope)
+        while found in self.settings.trusted_proxies and hops:
+            try:
+                found = str(ipaddress.ip_address(hops.pop()))
+            except ValueError:
+                break
+        return found
+
     def address(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
         """Source-address text: the peer, and what a trusted proxy says it forwards for."""
         found = peer(scope)
@@ -148,6 +165,12 @@ class Guard:
             via = re.sub(r"[^\w .:,;*@#%\[\]-]", "", headers["x-forwarded-for"], flags=re.ASCII)
             found = f"{found} (via {via[:200]})"
         return found
+
+
+def _own_address(scope: Mapping[str, Any]) -> str:
+    """The IP address that the client connected to. No name leads there, so it is safe from DNS rebinding."""
+    server = scope.get("server")
+    return str(server[0]).lower() if server else ""
 
 
 def peer(scope: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import attrs
 from starlette.routing import BaseRoute
 
+from swarmkernel.audit import Audit
 from swarmkernel.errors import (
     KernelError,
     PermissionDeniedError,
@@ -29,6 +30,7 @@ from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import PluginSettings, ServerSettings, SettingsSource
 from swarmkernel.store import MemoryStore, Store
 from swarmkernel.users import Accounts
+from swarmkernel.vault import FILE_NAME, Vault
 from swarmkernel.wire import Parameter, signature
 
 log = logging.getLogger(__name__)
@@ -92,6 +94,8 @@ class Kernel:
         self.services.add(ServerSettings, self.server)
         self.services.add(Permissions, self.permissions)
         self.services.add(Stopping, self.stopping)
+        self.services.add(SettingsSource, self.settings)
+        self.services.add(Vault, Vault(self.server.secret_key, self.server.data_dir / FILE_NAME))
 
     @classmethod
     def boot(cls, settings: SettingsSource) -> Kernel:
@@ -176,19 +180,29 @@ class Kernel:
     @asynccontextmanager
     async def life(self) -> AsyncIterator[None]:
         """Open the store, enter each plugin's lifespan, take in the mounts; leave all in reverse."""
-        async with AsyncExitStack() as stack:
-            store = await self._open_store(stack)
-            self.services.add(Store, store)  # type: ignore[type-abstract]
-            self.services.add(Sessions, Sessions.of(store, self.server.sessions_per_user))
+        async with self.storage(), AsyncExitStack() as stack:
             for plugin in self.plugins.working():
                 await self._enter(plugin, stack)
             self.plugins.check()
             self._check_exposure()
+            accounts = self.services.find(Accounts)  # type: ignore[type-abstract]
+            if accounts is not None:
+                self.services.get(Sessions).admits = accounts.admits
             purging = asyncio.create_task(self._purge_sessions())
             try:
                 yield
             finally:
                 purging.cancel()
+
+    @asynccontextmanager
+    async def storage(self) -> AsyncIterator[None]:
+        """Open the store, and offer it and what rests on it alone."""
+        async with AsyncExitStack() as stack:
+            store = await self._open_store(stack)
+            self.services.add(Store, store)  # type: ignore[type-abstract]
+            self.services.add(Sessions, Sessions.of(store, self.server.sessions_per_user))
+            self.services.add(Audit, Audit.of(store, self.server.audit_rows))
+            yield
 
     def _check_exposure(self) -> None:
         """Refuse to serve a network while everybody is the owner, unless told so in as many words."""

@@ -27,21 +27,33 @@ Handler: TypeAlias = Callable[..., Awaitable[object]] | Callable[..., AsyncItera
 
 @attrs.frozen(eq=False)
 class Call:
-    """One call of one route."""
+    """
+    One call of one route.
+
+    *address* is text about where it comes from, for people; *client* the IP address that limits count by; *secure*
+    whether the client sees HTTPS. *reply_headers* go out with the answer of a plain HTTP route.
+    """
 
     services: Services
     body: dict[str, Any]
     headers: Mapping[str, str]
     address: str
+    client: str
+    secure: bool
     _session: Session | None
     _allowed: Callable[[Session, Permission], bool]
     _receive: Callable[[], Awaitable[dict[str, Any] | None]] | None = None
+    reply_headers: list[tuple[str, str]] = attrs.field(factory=list, init=False)
 
     @property
     def session(self) -> Session:
         """The caller's session; InvalidSessionError on a public route, which has none."""
         if self._session is None:
             raise InvalidSessionError("This call has no session.")
+        return self._session
+
+    def find_session(self) -> Session | None:
+        """The caller's session, or None on a public route."""
         return self._session
 
     def get(self, kind: type[T]) -> T:
@@ -78,6 +90,8 @@ class Route:
         permission: what the caller must hold, or PUBLIC.
         touches_session: whether a call counts as use of the session.
         large: whether the body may be as large as the server allows, and not only 1 MiB.
+        audit: names of the body's keys that the audit log keeps of each call, never one that may hold a secret; None
+            for a route whose calls are not kept there.
         aliases: older names of the same route.
     """
 
@@ -86,6 +100,7 @@ class Route:
     permission: Permission | Public = attrs.field(kw_only=True)
     touches_session: bool = attrs.field(kw_only=True, default=False)
     large: bool = attrs.field(kw_only=True, default=False)
+    audit: tuple[str, ...] | None = attrs.field(kw_only=True, default=None)
     aliases: tuple[str, ...] = attrs.field(kw_only=True, default=())
 
     @property

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from swarmkernel.app import App, create_app
+from swarmkernel.arrivals import Quota
 from swarmkernel.errors import StartupError
 from swarmkernel.kernel import Kernel
 from swarmkernel.settings import MIB, ServerSettings
@@ -25,7 +26,6 @@ PORT_IN_USE = 98
 #: Whatever hangs while stopping, the process ends this long after the drain limit.
 LAST_RESORT_SECONDS = 15.0
 TOGETHER_SECONDS = 1.0
-PING_SECONDS = 20
 
 
 class PortInUseError(StartupError):
@@ -50,8 +50,25 @@ def listen(settings: ServerSettings) -> socket.socket:
     return listener
 
 
+def _check_tls(settings: ServerSettings) -> None:
+    """See that certificate and key fit, before anybody connects."""
+    if not settings.tls_cert and not settings.tls_key:
+        return
+    import ssl  # noqa: PLC0415
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            settings.tls_cert, settings.tls_key
+        )
+    except OSError as exc:  # ssl.SSLError is one
+        raise StartupError(
+            f"tls_cert and tls_key in [server] cannot be used: {exc.strerror or exc}"
+        ) from None
+
+
 def run(kernel: Kernel) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit code."""
+    _check_tls(kernel.server)
     listener = listen(kernel.server)
     _raise_fd_limit()
     return asyncio.run(_serve(kernel, listener))
@@ -64,11 +81,12 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
     app = create_app(kernel)
     stop = _stop_on_signals()
     name, port = listener.getsockname()[:2]
-    config = _config(kernel.server, listener.detach())
+    config = _config(app, listener.detach())
 
     async def trigger() -> None:
         shown = f"[{name}]" if ":" in name else name
-        print(f"swarmkernel: serving on http://{shown}:{port}", file=sys.stderr, flush=True)  # noqa: T201
+        scheme = "https" if kernel.server.tls_cert else "http"
+        print(f"swarmkernel: serving on {scheme}://{shown}:{port}", file=sys.stderr, flush=True)  # noqa: T201
         await stop.wait()
         await drain(app)
 
@@ -79,11 +97,18 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
     return 0
 
 
-def _config(settings: ServerSettings, listener: int) -> Any:
+def _config(app: App, listener: int) -> Any:
     from hypercorn.config import Config  # noqa: PLC0415
 
-    _mend_hypercorn()
+    from swarmkernel.hypercorn_mends import PING_SECONDS, mend  # noqa: PLC0415
+
+    settings = app.kernel.server
+    connections = Quota(settings.max_connections, settings.connections_per_client, settings.trusted_proxies)
+    mend(connections, app.arriving, app.message_limit)
     config = Config()
+    if settings.tls_cert:
+        config.certfile, config.keyfile = settings.tls_cert, settings.tls_key
+        config.insecure_bind = []
     config.bind = [f"fd://{listener}"]
     config.accesslog = None
     config.errorlog = logging.getLogger("hypercorn.error")
@@ -96,40 +121,6 @@ def _config(settings: ServerSettings, listener: int) -> Any:
     config.shutdown_timeout = settings.drain_seconds + 10
     config.startup_timeout = 600
     return config
-
-
-def _mend_hypercorn() -> None:
-    """Change what Hypercorn has no settings for."""
-    from hypercorn.protocol import h11, ws_stream  # noqa: PLC0415
-
-    # Compressed frames let 60 KB on the wire become 60 MiB in memory.
-    ws_stream.server_extensions_handshake = lambda *_: None
-    ws_stream.WSStream._send_pings = _send_pings  # noqa: SLF001
-    h11.H11Protocol._check_protocol = _check_protocol  # noqa: SLF001
-
-
-async def _send_pings(stream: Any) -> None:
-    """Hypercorn's own sleeps on after the socket has closed, which keeps the connection's task and delays a stop."""
-    from hypercorn.protocol.ws_stream import Ping  # noqa: PLC0415
-
-    while not stream.closed:
-        await stream._send_wsproto_event(Ping())  # noqa: SLF001
-        for _ in range(PING_SECONDS):
-            if stream.closed:
-                return
-            await asyncio.sleep(1)
-
-
-async def _check_protocol(protocol: Any, request: Any) -> None:
-    """
-    Take HTTP/2 from a client that begins with it, and go on in HTTP/1.1 with one that asks to upgrade.
-
-    An upgrade can carry requests past the rules of a proxy, and Hypercorn raises at a malformed one.
-    """
-    from hypercorn.protocol.h11 import H2ProtocolAssumedError  # noqa: PLC0415
-
-    if (request.method, request.target, request.http_version) == (b"PRI", b"*", b"2.0"):
-        raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + protocol.connection.trailing_data[0])
 
 
 def _stop_on_signals() -> asyncio.Event:

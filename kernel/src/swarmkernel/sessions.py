@@ -7,6 +7,7 @@ import hashlib
 import logging
 import secrets
 import time
+from collections.abc import Callable
 
 import attrs
 
@@ -30,6 +31,7 @@ class StoredSession:
     created: float
     last_used: float
     token_id: str | None = None
+    impersonator: str | None = None
 
 
 @attrs.define(eq=False)
@@ -37,7 +39,8 @@ class Session:
     """
     One client's session.
 
-    *id* is 40 lower-case hexadecimal characters; times are Unix seconds; *token_id* is the login token that made it.
+    *id* is 40 lower-case hexadecimal characters; times are Unix seconds; *token_id* is the login token that made it;
+    *impersonator* is the user who really acts, where that is another.
     *ended* is set when the session dies, so that whoever holds a socket for it can close it.
     """
 
@@ -47,15 +50,21 @@ class Session:
     created: float
     last_used: float
     token_id: str | None = None
+    impersonator: str | None = None
     ended: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
 
 
 @attrs.define
 class Sessions:
-    """All sessions, live ones in memory and all of them in the store."""
+    """
+    All sessions, live ones in memory and all of them in the store.
+
+    *admits* says whether what a session rests on still holds; it is asked with each use.
+    """
 
     _stored: Collection[StoredSession]
     _per_user: int = 1000
+    admits: Callable[[Session], bool] = attrs.field(default=lambda _: True, init=False)
     _live: dict[str, Session] = attrs.field(factory=dict, init=False)
     _touched: dict[str, float] = attrs.field(factory=dict, init=False)
 
@@ -64,14 +73,16 @@ class Sessions:
         """The sessions in *store*; a user's oldest ones give way beyond *per_user*."""
         return cls(store.collection("sessions", StoredSession), per_user)
 
-    async def open(self, user_id: str, address: str, token_id: str | None = None) -> Session:
+    async def open(
+        self, user_id: str, address: str, token_id: str | None = None, impersonator: str | None = None
+    ) -> Session:
         """
         Make a session for a user, stored before it is returned.
 
         While the store cannot write, a full disk say, it is not kept over a restart.
         """
         now = time.time()
-        session = Session(secrets.token_hex(20), user_id, address[:100], now, now, token_id)
+        session = Session(secrets.token_hex(20), user_id, address[:100], now, now, token_id, impersonator)
         try:
             await self._stored.put(_key(session.id), _record(session))
         except StoreError as exc:
@@ -88,7 +99,7 @@ class Sessions:
             session = await self._revive(session_id)
         if session is None or session.last_used < time.time() - IDLE_SECONDS:
             return None
-        return session
+        return session if self.admits(session) else None
 
     async def touch(self, session: Session) -> None:
         """Count a use of *session*; the store hears of it once an hour."""
@@ -112,6 +123,15 @@ class Sessions:
         self._touched.pop(session.id, None)
         session.ended.set()
 
+    async def end_where(self, match: Callable[[StoredSession], bool]) -> None:
+        """End every session that *match* picks, whether it was used since the server started or not."""
+        for session in self.live():
+            if match(_record(session)):
+                await self.end(session)
+        for row in await self._stored.items():
+            if match(row.value):
+                await self._stored.delete(row.key)
+
     async def purge(self) -> None:
         """Forget sessions that nobody has used for 31 days."""
         oldest = time.time() - IDLE_SECONDS
@@ -128,9 +148,7 @@ class Sessions:
         stored = await self._stored.get(_key(session_id))
         if stored is None:
             return None
-        session = Session(
-            session_id, stored.user_id, stored.address, stored.created, stored.last_used, stored.token_id
-        )
+        session = Session(session_id, **attrs.asdict(stored))
         return self._live.setdefault(session_id, session)
 
     async def _make_room(self, user_id: str) -> None:
@@ -144,6 +162,4 @@ def _key(session_id: str) -> str:
 
 
 def _record(session: Session) -> StoredSession:
-    return StoredSession(
-        session.user_id, session.address, session.created, session.last_used, session.token_id
-    )
+    return StoredSession(**{name: getattr(session, name) for name in attrs.fields_dict(StoredSession)})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import os
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +28,11 @@ class ServerSettings:
 
     *hosts*: names, beside loopback ones, that requests may call this server by. *allow_origin*: value of the CORS
     header, none if empty. *authorization*: a shared secret that the Authorization header must equal, none if empty.
-    *trusted_proxies*: addresses whose forwarding headers are believed.
+    *trusted_proxies*: addresses whose forwarding headers are believed. *trust_user_header*: let the header
+    ``X-SWARM-USER_ID`` choose the user while there are no accounts, for a proxy that has made sure of it.
+    *tls_cert* and *tls_key*: PEM files; with both the server speaks HTTPS. *secret_key*: what stored secrets are
+    sealed with, a file in the data folder if empty. *max_connections* and *max_incoming_mb* are for all clients
+    together; a client on another machine has the *..._per_client* share, a user with an account *sockets_per_user*.
     """
 
     host: str = "127.0.0.1"
@@ -36,13 +42,23 @@ class ServerSettings:
     allow_origin: str = ""
     authorization: str = attrs.field(default="", repr=False)
     trusted_proxies: list[str] = attrs.field(factory=list)
+    trust_user_header: bool = False
     allow_open_network: bool = False
+    tls_cert: str = ""
+    tls_key: str = ""
+    secret_key: str = attrs.field(default="", repr=False)
+    max_connections: int = 1024
+    connections_per_client: int = 64
+    sockets_per_user: int = 16
+    max_incoming_mb: int = 512
+    incoming_mb_per_client: int = 128
     max_body_mb: int = 64
     max_header_kb: int = 16
     body_seconds: float = 30.0
     first_message_seconds: float = 60.0
     drain_seconds: float = 30.0
     sessions_per_user: int = 1000
+    audit_rows: int = 100_000
     log_level: str = "INFO"
 
 
@@ -118,6 +134,27 @@ class SettingsSource:
         values |= {k: (v, f"--{k.replace('_', '-')}") for k, v in self.overrides.get(table, {}).items()}
         return _structure(values, kind)
 
+    def save(self, changes: Mapping[str, Mapping[str, object]]) -> None:
+        """
+        Write keys of tables into the file, which keeps its comments; the next start reads them. Blocks.
+
+        A table's name may be dotted. StartupError if the file cannot be written; then it is as it was.
+        """
+        import tomlkit  # noqa: PLC0415  # few servers ever write their settings
+
+        if self.file is None:
+            raise StartupError("there is no settings file to write to; start with --config or --data-dir")
+        try:
+            document = tomlkit.parse(self.file.read_text(encoding="utf-8") if self.file.exists() else "")
+            for name, values in changes.items():
+                table: Any = document
+                for part in name.split("."):
+                    table = table.setdefault(part, tomlkit.table())
+                table.update(values)
+            replace_file(self.file, tomlkit.dumps(document).encode())
+        except OSError as exc:
+            raise StartupError(f"{self.file}: cannot be written: {exc.strerror}") from None
+
     def _from_environ(self, table: str, kind: type) -> dict[str, tuple[object, str]]:
         prefix = f"{ENV_PREFIX}{table.upper()}__"
         kinds = {name: a.type for name, a in _fields(kind).items()}
@@ -126,6 +163,20 @@ class SettingsSource:
             key: (_from_text(self.environ[name], kinds.get(key)), f"environment variable {name}")
             for key, name in found.items()
         }
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Put *content* in the place of *file*, wholly or not at all. Blocks."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}.", delete=False) as draft:
+        try:
+            draft.write(content)
+            draft.flush()
+            os.fsync(draft.fileno())
+            Path(draft.name).replace(file)
+        except OSError:
+            Path(draft.name).unlink(missing_ok=True)
+            raise
 
 
 def _from_text(value: str, kind: object) -> object:

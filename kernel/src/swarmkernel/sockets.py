@@ -33,6 +33,7 @@ class Socket:
     limit: int
     gone: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     idle: bool = attrs.field(default=True, init=False)
+    user_id: str | None = attrs.field(default=None, init=False)
     _inbox: asyncio.Queue[str | bytes | None] = attrs.field(init=False)
     _reader: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _sending: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)

@@ -1,0 +1,176 @@
+"""The audit log: who did what to whom, in the order that it happened, with rows that cannot be changed unseen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING
+
+import attrs
+
+from swarmkernel.errors import KernelError
+from swarmkernel.store import Collection, Store
+
+if TYPE_CHECKING:
+    from swarmkernel.routes import Call, Route
+
+MAX_TEXT = 200
+HEAD = "head"
+#: Not worth a row: whoever is turned away could otherwise push the others out.
+TURNED_AWAY = "ratelimit"
+
+
+@attrs.frozen
+class AuditEntry:
+    """
+    One deed.
+
+    *time* is in Unix seconds; *action* is a route's name or a word of a command; *subject* says on what; *result* is
+    ``ok`` or the id of the error. *digest* is the SHA-256 of the row together with the digest of the row before it.
+    """
+
+    number: int
+    time: float
+    user_id: str
+    impersonator: str | None
+    address: str
+    action: str
+    subject: dict[str, str]
+    result: str
+    digest: str = ""
+
+    def sealed(self, before: str) -> AuditEntry:
+        """The row with the digest that it has after the row whose digest is *before*."""
+        told = json.dumps([before, *attrs.astuple(attrs.evolve(self, digest=""))], sort_keys=True)
+        return attrs.evolve(self, digest=hashlib.sha256(told.encode()).hexdigest())
+
+
+@attrs.frozen
+class Head:
+    """The number and digest of the newest row, and the number of the oldest that is kept."""
+
+    number: int = 0
+    digest: str = ""
+    oldest: int = 1
+
+
+@attrs.define
+class Audit:
+    """The audit log. The oldest rows go when there are more than *keep*."""
+
+    _store: Store
+    _rows: Collection[AuditEntry]
+    _heads: Collection[Head]
+    _keep: int
+
+    @classmethod
+    def of(cls, store: Store, keep: int) -> Audit:
+        """The log in *store*."""
+        return cls(store, store.collection("audit", AuditEntry), store.collection("audit_head", Head), keep)
+
+    async def record(
+        self,
+        action: str,
+        *,
+        user_id: str,
+        address: str = "",
+        impersonator: str | None = None,
+        subject: Mapping[str, object] | None = None,
+        result: str = "ok",
+    ) -> None:
+        """Write one row; StoreError if that fails. Texts of *subject* are cut to 200 characters."""
+        kept = {key: _text(value) for key, value in (subject or {}).items()}
+        async with self._store.transaction():
+            head = await self._heads.get(HEAD) or Head()
+            number = head.number + 1
+            entry = AuditEntry(number, time.time(), user_id, impersonator, address, action, kept, result)
+            entry = entry.sealed(head.digest)
+            await self._rows.put(_key(number), entry)
+            oldest = head.oldest
+            if number - oldest >= self._keep:
+                await self._rows.delete(_key(oldest))
+                oldest += 1
+            await self._heads.put(HEAD, Head(number, entry.digest, oldest))
+
+    async def entries(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
+        """The newest rows first, at most *limit*, all of them older than the number *before*."""
+        head = await self._heads.get(HEAD) or Head()
+        newest = head.number if before is None else min(head.number, before - 1)
+        found = [
+            await self._rows.get(_key(n)) for n in range(newest, max(head.oldest - 1, newest - limit), -1)
+        ]
+        return [entry for entry in found if entry is not None]
+
+    async def verify(self) -> int | None:
+        """The number of the first kept row that is missing or not as it was written, or None."""
+        head = await self._heads.get(HEAD) or Head()
+        before: str | None = "" if head.oldest == 1 else None
+        for number in range(head.oldest, head.number + 1):
+            entry = await self._rows.get(_key(number))
+            if entry is None or (before is not None and entry != entry.sealed(before)):
+                return number
+            before = entry.digest
+        return None if before in {None, head.digest} else head.number
+
+
+def _key(number: int) -> str:
+    return f"{number:012d}"
+
+
+def _text(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    with suppress(UnicodeEncodeError):
+        text.encode()
+        return text[:MAX_TEXT]
+    return repr(text)[:MAX_TEXT]
+
+
+async def audited(route: Route, call: Call, answer: Awaitable[object]) -> object:
+    """The answer of a call, which is in the audit log when it is given."""
+    result = "internal_error"
+    try:
+        found = await answer
+        result = _result(found)
+    except KernelError as exc:
+        result = exc.error_id or "error"
+        raise
+    finally:
+        await _record(route, call, result)
+    return found
+
+
+async def audited_frames(route: Route, call: Call, frames: AsyncIterator[object]) -> AsyncIterator[object]:
+    """The frames of a WebSocket; at their end, or the client's, the call is in the audit log."""
+    result = "ok"
+    try:
+        async with aclosing(frames):  # type: ignore[type-var]
+            async for frame in frames:
+                result = _result(frame) if result == "ok" else result
+                yield frame
+    except KernelError as exc:
+        result = exc.error_id or "error"
+        raise
+    finally:
+        await _record(route, call, result)
+
+
+def _result(answer: object) -> str:
+    told = answer if isinstance(answer, Mapping) else {}
+    return str(told.get("error_id") or "error") if "error" in told or "error_id" in told else "ok"
+
+
+async def _record(route: Route, call: Call, result: str) -> None:
+    if result == TURNED_AWAY:
+        return
+    session = call.find_session()
+    await call.get(Audit).record(
+        route.name,
+        user_id=session.user_id if session else "",
+        address=call.address,
+        impersonator=session.impersonator if session else None,
+        subject={key: call.body[key] for key in route.audit or () if key in call.body},
+        result=result,
+    )
