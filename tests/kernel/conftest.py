@@ -1,16 +1,20 @@
 """A server with nothing but the kernel and one plugin that exercises it."""
 
 import os
+from importlib.metadata import entry_points
 
 import pytest
 
 from swarmkernel.testing import FakeDistributions, LiveServer
 
-OURS = ["store_sql", "basic_api", "backend_api", "models_api", "t2i_api", "backends_torch", "starter_model"]
+OURS = sorted(ep.name for ep in entry_points(group="swarmkernel.v1"))
 ALONE = [option for name in OURS for option in ("--disable", name)]
 PROBE = '''
 import asyncio
-from swarmkernel import PUBLIC, Body, Level, Permission, Route, RouteError, Sessions, hookimpl
+from starlette.responses import JSONResponse
+from starlette.routing import Route as Page
+
+from swarmkernel import PUBLIC, Audit, Body, Level, Permission, Route, RouteError, Sessions, Vault, hookimpl, viewer
 
 YES = Permission("yes", "Yes", group="Probe", default=Level.USER)
 NO = Permission("no", "No", group="Probe", default=Level.USER)
@@ -62,6 +66,30 @@ async def forever_ws(call):
         yield {"tick": True}
         await asyncio.sleep(0.05)
 
+async def where(call):
+    call.reply_headers.extend([("set-cookie", "a=1"), ("set-cookie", "b=2")])
+    return {"client": call.client, "address": call.address, "secure": call.secure}
+
+async def change(call, name: str, secret: str = "", fail: str = ""):
+    if fail:
+        raise RouteError("not today", error_id=fail)
+    return {"sealed": call.get(Vault).seal(secret)}
+
+async def change_ws(call, name: str):
+    yield {"n": 1}
+    yield {"error": "half way", "error_id": "broken"}
+
+async def trail(call):
+    rows = await call.get(Audit).entries()
+    return {"rows": [[r.action, r.user_id, r.subject, r.result] for r in rows], "bad": await call.get(Audit).verify()}
+
+@hookimpl
+def swarm_mounts(services):
+    async def who(request):
+        session = await viewer(services, request)
+        return JSONResponse([session and session.user_id])
+    return [Page("/who", who)]
+
 @hookimpl
 def swarm_routes():
     return [
@@ -73,6 +101,10 @@ def swarm_routes():
         Route("Nothing", nothing, permission=YES),
         Route("Forbidden", forbidden, permission=NO),
         Route("Slow", slow, permission=YES),
+        Route("Where", where, permission=YES),
+        Route("Change", change, permission=YES, audit=("name",)),
+        Route("ChangeWS", change_ws, permission=YES, audit=("name",)),
+        Route("Trail", trail, permission=YES),
         Route("CountWS", count_ws, permission=YES),
         Route("ChatWS", chat_ws, permission=YES),
         Route("CrashWS", crash_ws, permission=YES),

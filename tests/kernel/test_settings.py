@@ -1,12 +1,13 @@
 """Settings come from a file, the environment and the command line, and errors name the culprit."""
 
+import tomllib
 from pathlib import Path
 
 import attrs
 import pytest
 
 from swarmkernel import StartupError
-from swarmkernel.settings import ServerSettings, SettingsSource
+from swarmkernel.settings import FILE_NAME, ServerSettings, SettingsSource
 
 
 @attrs.frozen
@@ -91,3 +92,18 @@ def test_the_command_says_it_in_one_line(tmp_path):
     assert 1 == found.returncode
     assert "[server] port: expected int" in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_save(tmp_path):
+    """Saved keys are read by the next start; comments and other keys stay; a dotted table is nested."""
+    file = tmp_path / "conf" / FILE_NAME
+    file.parent.mkdir()
+    file.write_text("# mine\n[server]\nport = 7 # seven\n")
+
+    SettingsSource(file, {}).save({"server": {"host": "0.0.0.0"}, "a.b": {"c.d": "x"}})
+
+    text = file.read_text()
+    assert "# mine" in text
+    assert "port = 7 # seven" in text
+    assert {"server": {"port": 7, "host": "0.0.0.0"}, "a": {"b": {"c.d": "x"}}} == tomllib.loads(text)
+    assert [FILE_NAME] == [path.name for path in file.parent.iterdir()]

@@ -13,6 +13,7 @@ import click
 from swarmkernel.commands import boot, settings_options
 from swarmkernel.errors import StartupError
 from swarmkernel.kernel import VERSION
+from swarmkernel.logs import log_to_stderr
 
 log = logging.getLogger(__name__)
 
@@ -59,11 +60,7 @@ def serve(**options: Any) -> None:
     from swarmkernel.serve import run  # noqa: PLC0415  # other commands need no server
 
     kernel = boot(**options)
-    logging.basicConfig(
-        level=kernel.server.log_level.upper(),
-        format="%(asctime)s %(levelname)-7s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    log_to_stderr(kernel.server.log_level.upper())
     for plugin in kernel.plugins.failed():
         log.error("plugin %s is set aside: %r", plugin, plugin.error)
     sys.exit(run(kernel))

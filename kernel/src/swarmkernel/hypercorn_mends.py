@@ -84,14 +84,19 @@ class Buffer(WebsocketBuffer):  # type: ignore[misc]
     def __init__(self, max_length: int, held: Held) -> None:
         super().__init__(max_length)
         self.held = held
+        self.is_cut = False
 
     def extend(self, event: Any) -> None:
-        """Add a part; FrameTooLargeError, which ends the connection with 1009, if it is too much."""
+        """Add a part; FrameTooLargeError, which ends the connection with 1009, if it is too much. Then nothing is kept."""
+        if self.is_cut:
+            return
         before = self.length
-        super().extend(event)
         try:
+            super().extend(event)
             self.held.take(self.length - before)
-        except BusyError:
+        except (BusyError, FrameTooLargeError):
+            self.clear()
+            self.is_cut = True
             raise FrameTooLargeError from None
 
     def clear(self) -> None:

@@ -12,6 +12,12 @@ PREFLIGHT = {
     "access-control-allow-headers": "*",
     "access-control-max-age": "3600",
 }
+#: A page of ours runs no script, loads nothing, and is framed by nobody else.
+HTML_HEADERS = {
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 _PAGE = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>SwarmKernel</title>"
     "<body style='font-family:sans-serif;max-width:40em;margin:4em auto'><h1>{title}</h1><p>{text}</p></body></html>"
@@ -19,7 +25,7 @@ _PAGE = (
 
 
 def _page(title: str, text: str) -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=title, text=text))
+    return HTMLResponse(_PAGE.format(title=title, text=text), headers=HTML_HEADERS)
 
 
 async def home(_: Request) -> Response:

@@ -128,7 +128,7 @@ class LiveServer:
         self.url = ""
         for line in stream:
             self.log.append(line)
-            if found := re.search(r"serving on (http://\S+)", line):
+            if found := re.search(r"serving on (https?://\S+)", line):
                 self.url = found[1]
                 self._ready.set()
         self._ready.set()

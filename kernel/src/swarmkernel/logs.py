@@ -1,0 +1,39 @@
+"""Log lines that what is logged cannot forge: one line per record, no terminal codes, no hidden characters."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from types import TracebackType
+
+FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """*text* with every character that does not print, and is not in *keep*, as its escape."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+class OneLineFormatter(logging.Formatter):
+    """Writes a record on one line, and an exception's traceback below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """The line of *record*."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(  # noqa: N802
+        self,
+        ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
+    ) -> str:
+        """The traceback; its own line ends stay."""
+        return printable(super().formatException(ei), keep="\n")
+
+
+def log_to_stderr(level: str) -> None:
+    """Send log records of *level* and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLineFormatter(FORMAT))
+    logging.basicConfig(level=level, handlers=[handler])

@@ -1,0 +1,93 @@
+"""The audit log keeps every deed once, in order, and shows if a row was changed afterwards."""
+
+import asyncio
+
+import attrs
+import pytest
+
+from swarmkernel import Audit, MemoryStore
+
+
+@pytest.fixture(name="store")
+def _store():
+    return MemoryStore()
+
+
+async def test_rows_are_numbered_and_newest_first(store):
+    """Rows come back newest first, a page at a time, with what was written in them."""
+    audit = Audit.of(store, 100)
+    for number in range(5):
+        await audit.record("Act", user_id="ann", address="peer", subject={"n": number}, impersonator="bob")
+
+    newest = await audit.entries(limit=2)
+    older = await audit.entries(before=newest[-1].number, limit=100)
+
+    assert [5, 4] == [entry.number for entry in newest]
+    assert [3, 2, 1] == [entry.number for entry in older]
+    assert ("Act", "ann", "peer", "bob", {"n": "2"}, "ok") == (
+        older[0].action,
+        older[0].user_id,
+        older[0].address,
+        older[0].impersonator,
+        older[0].subject,
+        older[0].result,
+    )
+
+
+@pytest.mark.parametrize("change", [{"user_id": "eve"}, {"result": "denied"}, {"subject": {"n": "7"}}, None])
+async def test_tampering_shows(store, change):
+    """A row that was changed or taken away is found by its number."""
+    audit = Audit.of(store, 100)
+    for number in range(4):
+        await audit.record("Act", user_id="ann", subject={"n": number})
+    assert await audit.verify() is None
+
+    rows = store.collection("audit", type((await audit.entries())[0]))
+    key, entry = (await rows.items())[1].key, (await rows.items())[1].value
+    if change is None:
+        await rows.delete(key)
+    else:
+        await rows.put(key, attrs.evolve(entry, **change))
+
+    assert await audit.verify() == 2
+
+
+async def test_the_oldest_rows_go(store):
+    """Beyond the limit the oldest rows go, and what is left still verifies."""
+    audit = Audit.of(store, 3)
+    for _ in range(7):
+        await audit.record("Act", user_id="ann")
+
+    assert [7, 6, 5] == [entry.number for entry in await audit.entries()]
+    assert await audit.verify() is None
+
+
+async def test_writers_do_not_lose_rows(store):
+    """Rows of several writers at once all stay, in one chain."""
+    logs = [Audit.of(store, 1000) for _ in range(4)]
+    await asyncio.gather(*(log.record("Act", user_id=f"u{n}") for n, log in enumerate(logs * 10)))
+
+    assert list(range(40, 0, -1)) == [entry.number for entry in await logs[0].entries()]
+    assert await logs[0].verify() is None
+
+
+def test_calls_of_audited_routes(probe):
+    """Each call of an audited route leaves one row with the named keys and the result, and no other key."""
+    client = probe().client()
+    client.post("Change", name="a" * 300, secret="hunter2")
+    client.post("Change", name="b", fail="closed")
+    client.post("Change", name="c", fail="ratelimit")
+    client.post("Change")
+    client.stream("ChangeWS", name="d")
+    client.post("Echo", text="x")
+
+    rows = client.post("Trail")
+
+    assert {
+        "bad": None,
+        "rows": [
+            ["ChangeWS", "local", {"name": "d"}, "broken"],
+            ["Change", "local", {"name": "b"}, "closed"],
+            ["Change", "local", {"name": "a" * 200}, "ok"],
+        ],
+    } == rows
