@@ -55,9 +55,10 @@ class Changes:
         """
         A transaction of the only writer, who sees memory as the store is; then listeners are told.
 
-        Inside, write to the store only, and hand what is to be done in memory to what this yields. It can be nested.
+        Inside, write to the store only, and hand what is to be done in memory to what this yields. It can be nested,
+        but memory follows at the very end, so the parts must not build on one another.
         """
-        if self._writer is not None and self._writer is asyncio.current_task():
+        if self._is_writing():
             yield self._steps.append
             return
         async with self._lock:
@@ -77,6 +78,8 @@ class Changes:
 
     async def refresh(self) -> None:
         """Take in what other processes changed."""
+        if self._is_writing():
+            return  # memory was made fresh at the beginning
         async with self._lock:
             is_news = await self._catch_up(await self._counter.get(COUNTER) or 0)
         if is_news:
@@ -90,6 +93,9 @@ class Changes:
                 await self.refresh()
             except StoreError as exc:
                 log.warning("cannot look for changes of accounts: %s", exc)
+
+    def _is_writing(self) -> bool:
+        return self._writer is not None and self._writer is asyncio.current_task()
 
     async def _catch_up(self, count: int) -> bool:
         if count == self._count:
