@@ -13,3 +13,7 @@ class ModelLoadError(ModelError):
 
 class ModelFileError(ModelError):
     """A file is not the model that it claims to be; the text says what is wrong with it."""
+
+
+class FetchError(ModelError):
+    """A model could not be fetched."""
