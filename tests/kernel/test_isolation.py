@@ -1,9 +1,12 @@
 """A broken plugin costs that plugin and nothing else."""
 
+from importlib.metadata import entry_points
+
 import pytest
 
 from swarmkernel import StartupError
 
+OURS = sorted(ep.name for ep in entry_points(group="swarmkernel.v1"))
 GOOD = """
 from swarmkernel import PUBLIC, Route, hookimpl
 async def ping(call): return {"pong": True}
@@ -82,20 +85,11 @@ def swarm_vote(services, session, permission): 1 / 0
 @pytest.fixture(name="only")
 def _only(swarm_boot):
     """Boot with the fake distributions alone."""
-    ours = [
-        "store_sql",
-        "basic_api",
-        "backend_api",
-        "models_api",
-        "t2i_api",
-        "backends_torch",
-        "starter_model",
-    ]
 
     def boot(**plugins):
-        return swarm_boot(disabled=ours, **plugins)
+        return swarm_boot(disabled=OURS, **plugins)
 
-    boot.options = [x for name in ours for x in ("--disable", name)]
+    boot.options = [x for name in OURS for x in ("--disable", name)]
     return boot
 
 

@@ -67,13 +67,19 @@ def ending_unread(headers: Mapping[str, str], receive: Receive, send: Send) -> t
     return receiving, sending
 
 
-def with_cors(send: Send, origin: str) -> Send:
-    """Let pages of *origin* read every response."""
+def with_headers(send: Send, origin: str) -> Send:
+    """Keep browsers from guessing what an answer is, and other sites from using it, but for pages of *origin*."""
+    usual = {b"x-content-type-options": b"nosniff"}
+    if origin:
+        usual |= {b"access-control-allow-origin": origin.encode("latin-1"), b"vary": b"Origin"}
+    else:
+        usual |= {b"cross-origin-resource-policy": b"same-origin"}
 
     async def sending(message: Any) -> None:
         if message["type"] == "http.response.start":
-            extra = [(b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"Origin")]
-            message = {**message, "headers": [*message["headers"], *extra]}
+            given = {name.lower() for name, _ in message["headers"]}
+            more = [(name, value) for name, value in usual.items() if name not in given]
+            message = {**message, "headers": [*message["headers"], *more]}
         await send(message)
 
     return sending

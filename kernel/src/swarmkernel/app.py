@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from swarmkernel import pages, reference
-from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_cors
+from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_headers
 from swarmkernel.arrivals import Held, Quota
 from swarmkernel.audit import audited, audited_frames
 from swarmkernel.errors import (
@@ -76,8 +76,8 @@ class App:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        if scope["type"] == "http" and self.kernel.server.allow_origin:
-            send = with_cors(send, self.kernel.server.allow_origin)
+        if scope["type"] == "http":
+            send = with_headers(send, self.kernel.server.allow_origin)
         headers = headers_of(scope)
         if scope["type"] == "http" and scope["http_version"].startswith("1"):
             receive, send = ending_unread(headers, receive, send)

@@ -10,19 +10,16 @@ from contextlib import contextmanager
 import attrs
 
 from swarmkernel.errors import BusyError
-from swarmkernel.guard import is_loopback
+from swarmkernel.guard import is_loopback, plain_ip
 
 
 def share_of(address: str) -> str:
     """Whom an IP address stands for when limits are counted: itself, or the /64 network of an IPv6 one."""
     try:
-        ip = ipaddress.ip_address(address)
+        plain = plain_ip(address)
     except ValueError:
         return address
-    mapped = getattr(ip, "ipv4_mapped", None)
-    if ip.version == 6 and mapped is None:
-        return str(ipaddress.ip_network((ip, 64), strict=False))
-    return str(mapped or ip)
+    return str(ipaddress.ip_network((plain, 64), strict=False)) if ":" in plain else plain
 
 
 @attrs.define(eq=False)

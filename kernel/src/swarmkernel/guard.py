@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -45,17 +45,22 @@ def split_host(value: str) -> tuple[str, str] | None:
     match = _HOST.fullmatch(value)
     if match is None:
         return None
-    return match["name"].strip("[]").rstrip(".").lower(), match["port"] or ""
+    return match["name"].strip("[]").removesuffix(".").lower(), match["port"] or ""
 
 
 def is_loopback(address: str) -> bool:
     """Whether *address*, an IP or a name to bind to, is this machine only."""
     try:
-        ip = ipaddress.ip_address(address)
+        ip = ipaddress.ip_address(plain_ip(address))
     except ValueError:
         return address.lower() == "localhost"
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_loopback
+    return ip.is_loopback
+
+
+def plain_ip(address: str) -> str:
+    """An IP address as it is usually written, an IPv4 one in IPv6 clothes as IPv4; ValueError if it is none."""
+    ip = ipaddress.ip_address(address)
+    return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
 @attrs.frozen
@@ -94,7 +99,7 @@ class Guard:
         return host
 
     def _names(self) -> frozenset[str]:
-        own = {h.lower().rstrip(".") for h in self.settings.hosts}
+        own = {h.lower().removesuffix(".") for h in self.settings.hosts}
         return LOOPBACK_NAMES | own | ({self.settings.host.lower()} - WILDCARDS)
 
     def _origin(self, scope: Mapping[str, Any], headers: Mapping[str, str], host: tuple[str, str]) -> None:
@@ -153,7 +158,7 @@ class Guard:
         found = peer(scope)
         while found in self.settings.trusted_proxies and hops:
             try:
-                found = str(ipaddress.ip_address(hops.pop()))
+                found = plain_ip(hops.pop())
             except ValueError:
                 break
         return found
@@ -169,11 +174,16 @@ class Guard:
 
 def _own_address(scope: Mapping[str, Any]) -> str:
     """The IP address that the client connected to. No name leads there, so it is safe from DNS rebinding."""
-    server = scope.get("server")
-    return str(server[0]).lower() if server else ""
+    return _end(scope.get("server"))
 
 
 def peer(scope: Mapping[str, Any]) -> str:
     """The IP address at the other end of the connection."""
-    client = scope.get("client")
-    return str(client[0]) if client else "unknown"
+    return _end(scope.get("client")) or "unknown"
+
+
+def _end(end: Sequence[Any] | None) -> str:
+    try:
+        return plain_ip(str(end[0])) if end else ""
+    except ValueError:  # a UNIX socket's name, a test client's
+        return str(end[0]).lower() if end else ""

@@ -84,9 +84,7 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
     config = _config(app, listener.detach())
 
     async def trigger() -> None:
-        shown = f"[{name}]" if ":" in name else name
-        scheme = "https" if kernel.server.tls_cert else "http"
-        print(f"swarmkernel: serving on {scheme}://{shown}:{port}", file=sys.stderr, flush=True)  # noqa: T201
+        print(f"swarmkernel: serving on {_url(kernel.server, name, port)}", file=sys.stderr, flush=True)  # noqa: T201
         await stop.wait()
         await drain(app)
 
@@ -95,6 +93,12 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
     except LifespanFailureError:
         raise app.startup_error or StartupError("a plugin ended the start") from None
     return 0
+
+
+def _url(settings: ServerSettings, name: str, port: int) -> str:
+    """Where a client on this machine finds the server."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
+    return f"{'https' if settings.tls_cert else 'http'}://{f'[{here}]' if ':' in here else here}:{port}"
 
 
 def _config(app: App, listener: int) -> Any:
