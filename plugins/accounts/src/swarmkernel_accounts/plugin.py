@@ -1,6 +1,11 @@
 """What this package adds to the kernel."""
 
-from swarmkernel import hookimpl
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
+
+from swarmkernel import Permission, Services, Session, hookimpl
+from swarmkernel_accounts.life import life, vote
+from swarmkernel_accounts.permissions import PERMISSIONS
 from swarmkernel_accounts.settings import AccountsSettings
 
 
@@ -8,3 +13,21 @@ from swarmkernel_accounts.settings import AccountsSettings
 def swarm_settings() -> type:
     """Declare the table ``[accounts]``."""
     return AccountsSettings
+
+
+@hookimpl
+def swarm_permissions() -> Iterable[Permission]:
+    """Declare every permission that roles are made of."""
+    return PERMISSIONS
+
+
+@hookimpl
+def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
+    """Offer users, roles and tokens, and guard the server while accounts are required."""
+    return life(services)
+
+
+@hookimpl
+def swarm_vote(services: Services, session: Session, permission: Permission) -> bool | None:
+    """Allow what the user's roles do, and refuse all else, while accounts are required."""
+    return vote(services, session, permission)
