@@ -18,6 +18,7 @@ from swarmkernel_backend_api import (
 from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.slot import since
 from swarmkernel_backend_api.testing import SYNTHETIC
+from swarmkernel_backend_api.testing.harness import VAULT
 
 R, L, W, E, D, N = (
     Status.RUNNING,
@@ -30,7 +31,7 @@ R, L, W, E, D, N = (
 
 
 def backends_with(*states: tuple[Status, bool]) -> Backends:
-    backends = Backends({}, BackendApiSettings(), Records.of(MemoryStore()))
+    backends = Backends({}, BackendApiSettings(), Records.of(MemoryStore(), VAULT))
     for number, (status, enabled) in enumerate(states):
         kind = attrs.evolve(SYNTHETIC, features=("common", status.value))
         slot = BackendSlot(

@@ -12,7 +12,7 @@ from swarmkernel_backend_api.capability import FREE_MEMORY, FreeMemory
 from swarmkernel_backend_api.errors import BackendError, UnknownBackendError
 from swarmkernel_backend_api.forms import to_raw, to_settings
 from swarmkernel_backend_api.hosts import Host, LocalHost
-from swarmkernel_backend_api.records import Records, StoredBackend, missing_type, revive
+from swarmkernel_backend_api.records import Records, StoredBackend, missing_type
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.slot import BackendSlot
 from swarmkernel_backend_api.supervisor import Supervisor
@@ -80,12 +80,12 @@ class Backends:
     async def load(self) -> None:
         """Take the stored backends over and start them."""
         for record in await self.records.load():
-            kind = self.types.get(record.type_id)
-            settings, problem = (
-                revive(kind, record.settings) if kind else (None, _no_such_type(record.type_id))
+            kind, raw = self.types.get(record.type_id), record.settings
+            settings, raw, problem = (
+                await self.records.revive(kind, raw) if kind else (None, raw, _no_such_type(record.type_id))
             )
             slot = self._slot(record.id, kind or missing_type(record.type_id), settings, record.title)
-            slot.enabled, slot.raw, slot.problem = record.enabled, record.settings, problem
+            slot.enabled, slot.raw, slot.problem = record.enabled, raw, problem
             self._next_id = max(self._next_id, record.id + 1)
             await self._supervisors[slot].restart(0)
 
@@ -97,8 +97,9 @@ class Backends:
             raise UnknownBackendError(f"There is no backend type {type_id!r}.", "unknown_backend_type")
         kind = self.types[type_id]
         values = to_settings(kind.settings, settings or {})
+        raw = await self.records.sealed(kind.settings, to_raw(values))
         async with self._turn:
-            record = StoredBackend(self._next_id, type_id, title, enabled=True, settings=to_raw(values))
+            record = StoredBackend(self._next_id, type_id, title, enabled=True, settings=raw)
             await self.records.save(record)
             self._next_id += 1
             slot = self._slot(record.id, kind, values, title)
@@ -173,7 +174,7 @@ class Backends:
         values, raw = slot.settings, slot.raw
         if slot.type.id in self.types or not slot.real:
             values = to_settings(slot.type.settings, settings, slot.settings)
-            raw = raw | to_raw(values)
+            raw = raw | await self.records.sealed(slot.type.settings, to_raw(values))
         if slot.real:
             record = StoredBackend(number, slot.type.id, title, slot.enabled, raw)
             await self.records.save(record, old_id=slot.id)

@@ -46,13 +46,14 @@ def setting(
     """A field of a settings class, with what a form shows of it.
 
     ``title`` is the setting's name on the wire (else the field's own). ``values`` make a text a dropdown, ``value_names`` are
-    what it shows for them. A ``secret`` is never sent to a client.
+    what it shows for them. A ``secret`` is never sent to a client, is not in the class's ``repr``, and is stored sealed.
     """
     shown = _Shown(title, description, placeholder, values, value_names, secret)
     metadata = {_META: shown}
+    common = {"metadata": metadata, "validator": validator, "repr": not secret}
     if isinstance(default, (list, dict)):
-        return attrs.field(factory=lambda: type(default)(default), metadata=metadata, validator=validator)
-    return attrs.field(default=default, metadata=metadata, validator=validator)
+        return attrs.field(factory=lambda: type(default)(default), **common)
+    return attrs.field(default=default, **common)
 
 
 @attrs.frozen
@@ -89,15 +90,14 @@ class FormField:
             return None
         parsed = _PARSERS[self.kind](value)
         if parsed is None:
-            raise SettingsError(
-                f"Setting {self.name!r} must be {_NOUNS[self.kind]}, not {value!r:.80}.", "invalid_setting"
-            )
+            raise self._refusal(_NOUNS[self.kind], value)
         if self.values is not None and parsed not in self.values:
-            known = ", ".join(map(repr, self.values))
-            raise SettingsError(
-                f"Setting {self.name!r} must be one of {known}, not {value!r:.80}.", "invalid_setting"
-            )
+            raise self._refusal(f"one of {', '.join(map(repr, self.values))}", value)
         return parsed
+
+    def _refusal(self, right: str, value: Any) -> SettingsError:
+        given = "" if self.shown.secret else f", not {value!r:.80}"
+        return SettingsError(f"Setting {self.name!r} must be {right}{given}.", "invalid_setting")
 
 
 def form(kind: type) -> tuple[FormField, ...]:
@@ -140,19 +140,26 @@ def to_settings(kind: type, raw: Mapping[str, Any], base: Any = None) -> Any:
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:
-        raise SettingsError(
-            f"Settings refused: {error.args[0] if error.args else error}", "invalid_setting"
-        ) from error
+        text = str(error.args[0] if error.args else error)
+        for field in form(kind):
+            if field.shown.secret and values.get(field.attribute):
+                text = text.replace(str(values[field.attribute]), HIDDEN.strip())
+        raise SettingsError(f"Settings refused: {text}", "invalid_setting") from None
+
+
+def secret_names(kind: type) -> frozenset[str]:
+    """The wire names of a settings class's secrets."""
+    return frozenset(field.name for field in form(kind) if field.shown.secret)
 
 
 def to_raw(settings: Any) -> dict[str, Any]:
-    """The wire values of a settings instance, secrets in clear (what is stored)."""
+    """The wire values of a settings instance, secrets in clear."""
     return {f.name: _plain(getattr(settings, f.attribute)) for f in form(type(settings))}
 
 
 def masked(settings: Any) -> dict[str, Any]:
     """The wire values of a settings instance as a client may see them."""
-    secret = {f.name for f in form(type(settings)) if f.shown.secret}
+    secret = secret_names(type(settings))
     return {name: HIDDEN if name in secret and value else value for name, value in to_raw(settings).items()}
 
 

@@ -32,8 +32,9 @@ def backend_types() -> Iterable[BackendType]:
 def backend_defaults(services: "Services") -> Iterable[NewBackend]:
     """Propose backends for a first start.
 
-    Called once in the life of a data directory, when there has never been a backend; what is returned is added as if by
-    ``AddNewBackend``. Deleting those backends later is for good.
+    Called when there has never been a backend in a data directory; what is returned is added as if by ``AddNewBackend``.
+    Deleting those backends later is for good. Called again when somebody runs the installation, who may want them back or
+    want none of them.
 
     Example::
 

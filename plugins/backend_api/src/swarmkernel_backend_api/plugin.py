@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pluggy
 
@@ -9,6 +10,7 @@ from swarmkernel import Route, Services, Session, hookimpl
 from swarmkernel_backend_api import hookspecs
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.claims import Claims
+from swarmkernel_backend_api.install import Step, steps
 from swarmkernel_backend_api.routes import ROUTES
 from swarmkernel_backend_api.service import running
 from swarmkernel_backend_api.settings import BackendApiSettings
@@ -43,6 +45,11 @@ def basic_status(services: Services, session: Session) -> Mapping[str, object]:
         "backend_status": backend_status(backends),
         "supported_features": supported_features(backends),
     }
+
+
+@hookimpl(optionalhook=True)
+def basic_install(services: Services, choices: Mapping[str, Any]) -> Iterable[Step]:
+    return steps(services, str(choices["backend"]))
 
 
 @hookimpl(optionalhook=True)

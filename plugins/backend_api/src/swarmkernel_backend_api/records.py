@@ -1,12 +1,14 @@
 """What the store keeps of backends."""
 
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
-from swarmkernel import Collection, Store
+from swarmkernel import Collection, Store, StoreError, Vault
 from swarmkernel_backend_api.errors import SettingsError
-from swarmkernel_backend_api.forms import to_settings
+from swarmkernel_backend_api.forms import secret_names, to_settings
 from swarmkernel_backend_api.types import BackendType, NoSettings
 
 _EVER = "ever"
@@ -14,7 +16,7 @@ _EVER = "ever"
 
 @attrs.frozen
 class StoredBackend:
-    """One real backend. ``settings`` are wire values, secrets in clear, kept verbatim even if the type is not installed."""
+    """One real backend. ``settings`` are wire values, secrets sealed, kept verbatim even if the type is not installed."""
 
     id: int
     type_id: str
@@ -30,14 +32,16 @@ class Records:
     _backends: Collection[StoredBackend]
     _marks: Collection[bool]
     _store: Store
+    _vault: Vault
 
     @classmethod
-    def of(cls, store: Store) -> "Records":
-        """The records in a store."""
+    def of(cls, store: Store, vault: Vault) -> "Records":
+        """The records in a store, their secrets sealed with a vault."""
         return cls(
             store.collection("backend_api.backends", StoredBackend),
             store.collection("backend_api.marks", bool),
             store,
+            vault,
         )
 
     async def load(self) -> list[StoredBackend]:
@@ -56,6 +60,24 @@ class Records:
                 await self._backends.delete(_key(old_id))
             await self._marks.put(_EVER, value=True)
 
+    async def sealed(self, kind: type, raw: Mapping[str, Any]) -> dict[str, Any]:
+        """Wire values as they are stored."""
+        return await asyncio.to_thread(_with_secrets, kind, raw, self._vault.seal)
+
+    async def revive(self, kind: BackendType, raw: dict[str, Any]) -> tuple[Any, dict[str, Any], str | None]:
+        """Settings from stored wire values, these values with all secrets sealed, and what is wrong with them."""
+        problem = None
+        try:
+            clear = await asyncio.to_thread(_with_secrets, kind.settings, raw, self._vault.open)
+            raw = await self.sealed(kind.settings, clear)
+        except StoreError as error:
+            clear = {name: raw[name] for name in raw.keys() - secret_names(kind.settings)}
+            problem = str(error)
+        try:
+            return to_settings(kind.settings, clear), raw, problem
+        except SettingsError as error:
+            return kind.settings(), raw, error.text
+
     async def forget(self, number: int) -> None:
         """Remove a backend."""
         await self._backends.delete(_key(number))
@@ -71,9 +93,11 @@ def missing_type(type_id: str) -> BackendType:
     return BackendType(type_id, type_id, make="missing:Missing", settings=NoSettings)
 
 
-def revive(kind: BackendType, raw: dict[str, Any]) -> tuple[Any, str | None]:
-    """Settings from stored wire values, and what is wrong with them."""
-    try:
-        return to_settings(kind.settings, raw), None
-    except SettingsError as error:
-        return kind.settings(), error.text
+def _with_secrets(kind: type, raw: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The values, with the secrets among them changed; one that is empty stays so."""
+    found = {name: raw[name] for name in raw.keys() & secret_names(kind) if raw[name] not in (None, "")}
+    changed = {
+        name: [change(str(item)) for item in value] if isinstance(value, list) else change(str(value))
+        for name, value in found.items()
+    }
+    return {**raw, **changed}

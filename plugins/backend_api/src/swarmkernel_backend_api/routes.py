@@ -177,12 +177,48 @@ def _shown(slot: BackendSlot, full_data: bool = False) -> dict[str, object]:
 
 
 ROUTES = (
-    Route("AddNewBackend", add_new_backend, permission=ADD_REMOVE_BACKENDS, touches_session=True),
-    Route("DeleteBackend", delete_backend, permission=ADD_REMOVE_BACKENDS, touches_session=True),
-    Route("EditBackend", edit_backend, permission=EDIT_BACKENDS, touches_session=True),
-    Route("FreeBackendMemory", free_backend_memory, permission=CONTROL_MEM_CLEAN, touches_session=True),
+    Route(
+        "AddNewBackend",
+        add_new_backend,
+        permission=ADD_REMOVE_BACKENDS,
+        touches_session=True,
+        audit=("type_id",),
+    ),
+    Route(
+        "DeleteBackend",
+        delete_backend,
+        permission=ADD_REMOVE_BACKENDS,
+        touches_session=True,
+        audit=("backend_id",),
+    ),
+    Route(
+        "EditBackend",
+        edit_backend,
+        permission=EDIT_BACKENDS,
+        touches_session=True,
+        audit=("backend_id", "title", "new_id"),
+    ),
+    Route(
+        "FreeBackendMemory",
+        free_backend_memory,
+        permission=CONTROL_MEM_CLEAN,
+        touches_session=True,
+        audit=("backend",),
+    ),
     Route("ListBackendTypes", list_backend_types, permission=VIEW_BACKENDS_LIST),
     Route("ListBackends", list_backends, permission=VIEW_BACKENDS_LIST),
-    Route("RestartBackends", restart_backends, permission=RESTART_BACKENDS, touches_session=True),
-    Route("ToggleBackend", toggle_backend, permission=TOGGLE_BACKENDS, touches_session=True),
+    Route(
+        "RestartBackends",
+        restart_backends,
+        permission=RESTART_BACKENDS,
+        touches_session=True,
+        audit=("backend",),
+    ),
+    Route(
+        "ToggleBackend",
+        toggle_backend,
+        permission=TOGGLE_BACKENDS,
+        touches_session=True,
+        audit=("backend_id", "enabled"),
+    ),
 )

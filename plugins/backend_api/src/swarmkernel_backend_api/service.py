@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from operator import attrgetter
 
-from swarmkernel import Plugins, Services, Store
+from swarmkernel import Plugins, Services, Store, Vault
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.claims import Claims
 from swarmkernel_backend_api.errors import BackendError
@@ -24,7 +24,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     """Offer ``Backends`` and ``Claims``, with all stored backends starting; at the end no worker is left."""
     plugins, settings = services.get(Plugins), services.get(BackendApiSettings)
     types = plugins.collect("backend_types", key=attrgetter("id"))
-    records = Records.of(services.get(Store))  # type: ignore[type-abstract]  # a protocol as a key
+    records = Records.of(services.get(Store), services.get(Vault))  # type: ignore[type-abstract]  # a protocol as a key
     claims = Claims()
     backends = Backends(types, settings, records)
     services.add(Backends, backends)

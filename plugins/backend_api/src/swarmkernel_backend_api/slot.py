@@ -20,7 +20,7 @@ from swarmkernel_backend_api.types import BackendType, Status
 class BackendSlot:
     """A backend: the administrator's wish (type, title, settings, enabled) and the present state.
 
-    ``settings`` is an instance of ``type.settings``; ``raw`` the wire values that are stored, with whatever in them this version
+    ``settings`` is an instance of ``type.settings``; ``raw`` the wire values as they are stored, secrets sealed, with whatever in them this version
     does not know. ``problem`` says why the backend cannot be started at all. ``real`` ones are kept in the store, others are
     temporary, have negative ids and often a ``parent``. ``restarting``: it died, and starts again after a pause. ``usages`` counts claims, ``current_model`` is for whoever loads models.
     """

@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from swarmkernel import MemoryStore, Store
+from swarmkernel import MemoryStore, Store, Vault
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.settings import BackendApiSettings
@@ -22,14 +23,17 @@ IMPATIENT = {
 }
 """Settings with which tests do not wait long."""
 
+VAULT = Vault("of tests", Path())
+"""The key under which the secrets of such backends are stored."""
+
 
 @asynccontextmanager
 async def fleet(
-    types: Iterable[BackendType], store: Store | None = None, **settings: Any
+    types: Iterable[BackendType], store: Store | None = None, vault: Vault = VAULT, **settings: Any
 ) -> AsyncIterator[Backends]:
     """The service ``Backends`` over real worker processes, with impatient settings; everything is stopped at the end."""
     limits = BackendApiSettings(**IMPATIENT | settings)
-    backends = Backends({kind.id: kind for kind in types}, limits, Records.of(store or MemoryStore()))
+    backends = Backends({kind.id: kind for kind in types}, limits, Records.of(store or MemoryStore(), vault))
     try:
         await backends.load()
         yield backends
