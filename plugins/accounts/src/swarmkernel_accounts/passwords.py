@@ -7,6 +7,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import re
 import threading
 from collections.abc import Callable
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from swarmkernel import RouteError
-from swarmkernel_accounts.errors import AccountError
+from swarmkernel_accounts.values import AccountError
 
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MIN_LENGTH, MAX_LENGTH = 8, 500
@@ -128,17 +130,21 @@ def _verify(user_id: str, given: str, stored: str) -> Verdict:
 
 
 def _matches_argon2(hasher: PasswordHasher, form: str, stored: str) -> bool:
-    from argon2.exceptions import InvalidHashError, VerifyMismatchError  # noqa: PLC0415
+    from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError  # noqa: PLC0415
 
     try:
         return hasher.verify(stored, form)
-    except (VerifyMismatchError, InvalidHashError):
+    except VerifyMismatchError:
+        return False
+    except (VerificationError, InvalidHashError) as exc:
+        log.error("a stored password cannot be verified: %s", exc)  # noqa: TRY400  # the trace may show the hash
         return False
 
 
 def _matches_v1(user_id: str, forms: tuple[str, str], stored: str) -> bool:
     salt, wanted = _read_v1(stored)
-    return any([hmac.compare_digest(_v1(user_id, form, salt), wanted) for form in forms])  # no short cut
+    made = [_v1(user_id, form, salt) for form in forms]  # both, whether or not the first one matches
+    return any(hmac.compare_digest(each, wanted) for each in made)
 
 
 def _v1(user_id: str, form: str, salt: bytes) -> bytes:
