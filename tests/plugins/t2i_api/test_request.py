@@ -11,9 +11,10 @@ import pytest
 from swarmkernel import MemoryStore, Services, Session, UserData
 from swarmkernel_models_api import ModelFolder, Models
 from swarmkernel_t2i_api import Param
-from swarmkernel_t2i_api.errors import LimitError, ParamError
+from swarmkernel_t2i_api.errors import LimitError, ParamError, SessionEndedError
 from swarmkernel_t2i_api.jobs.job import Demand, Job
 from swarmkernel_t2i_api.jobs.pictures import Pictures, image_format, parameters
+from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.params import PARAMS
 from swarmkernel_t2i_api.params.registry import ParamRegistry
@@ -204,6 +205,43 @@ async def test_hidden_models(reader, models):
         await read(reader(), model="big-xl")
 
 
+async def test_all_models_hidden(reader, models):
+    """Who may know of no model cannot have the backend choose one; on a server without models it may."""
+    models.restrict(lambda _user, model: model.kind != "Stable-Diffusion")
+    with pytest.raises(ParamError, match="There is no Stable-Diffusion model to generate with") as caught:
+        await read(reader())
+    assert "model_not_found" == caught.value.error_id
+    empty = attrs.evolve(reader(), models=Models((), MemoryStore()))
+    assert (await read(empty)).model is None
+
+
+async def test_hidden_vae(reader, models):
+    """A VAE that the user may not know of is not used, whether named or of the settings; LoRAs neither."""
+    models.restrict(lambda _user, model: model.kind != "VAE")
+    with pytest.raises(ParamError) as hidden:
+        await read(reader(), vae="soft")
+    with pytest.raises(ParamError) as missing:
+        await read(reader(), vae="sift")
+    assert str(hidden.value) == str(missing.value).replace("sift", "soft")
+    choices = Choices({"vaes.defaultsdv1vae": "soft"})
+    assert (await read(reader(choices), automaticvae=True)).vae is None
+
+
+async def test_session_that_ended_meanwhile(reader):
+    """A request whose session ends while it is read is not begun, since no interrupt can reach it."""
+    session = Session("1" * 40, "local", "", 0.0, 0.0)
+
+    @attrs.frozen
+    class Ending(Choices):
+        async def settings(self, user_id):
+            session.ended.set()
+            return {}
+
+    with pytest.raises(SessionEndedError) as caught:
+        await reader(Ending()).read({"images": 1}, session, lambda _permission: True)
+    assert "invalid_session_id" == caught.value.error_id
+
+
 async def test_features(reader):
     """What is set decides what a backend must support; flags that only steer clients do not count."""
     request = await read(reader(), magic="on", sampler="euler", variationseedstrength=0.5)
@@ -242,7 +280,7 @@ def job_of(request, batch=0, item=0):
 async def test_seeds(reader, tmp_path, body, seeds):
     """Seeds count from picture to picture; with a variation seed that one counts, within a batch both do."""
     request = await read(reader(), seed=10, **body)
-    pictures = Pictures(reader().registry, Outputs(tmp_path))
+    pictures = Pictures(reader().registry, Outputs(tmp_path), UserLimits(Services(), T2ISettings()))
     jobs = [
         job_of(request, batch, item) for batch in range(request.images) for item in range(request.batch_size)
     ]
@@ -266,7 +304,9 @@ async def test_image_job(reader, tmp_path):
         reader(), prompt="p", negativeprompt="n", model="alpha", vae="soft", steps=3, cfgscale=2, sampler="lcm",
         scheduler="karras", clipstopatlayer=-2, brushsize=5, nopreviews="true", width=640, height=320, seed=1,
     )  # fmt: skip
-    job = Pictures(reader().registry, Outputs(tmp_path)).image_job(job_of(request))
+    job = Pictures(reader().registry, Outputs(tmp_path), UserLimits(Services(), T2ISettings())).image_job(
+        job_of(request)
+    )
     assert ("p", "n", 3, 2.0, "lcm", "karras", -2) == (
         job.prompt, job.negative_prompt, job.steps, job.cfg_scale, job.sampler, job.scheduler, job.clip_stop_at_layer,
     )  # fmt: skip
@@ -286,7 +326,9 @@ async def test_metadata(reader, tmp_path):
     request = await read(
         reader(), prompt="é", model="big-xl", seed=7, forwardswarmdata=True, extra_metadata={"mine": "x"}
     )
-    text = Pictures(reader().registry, Outputs(tmp_path)).metadata(job_of(request), more=True)
+    text = Pictures(reader().registry, Outputs(tmp_path), UserLimits(Services(), T2ISettings())).metadata(
+        job_of(request), more=True
+    )
     assert text.isascii()
     blocks = json.loads(text)
     params = blocks["sui_image_params"]

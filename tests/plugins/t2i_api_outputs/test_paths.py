@@ -8,6 +8,7 @@ import re
 import unicodedata
 from datetime import datetime, timedelta
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from swarmkernel_t2i_api.outputs.paths import (
     clean_user_id,
     fill_path,
 )
+from swarmkernel_t2i_api.outputs.safe_paths import check_segment
 
 MOMENT = datetime(2026, 8, 1, 4, 2, 5, 78_000)  # noqa: DTZ001
 
@@ -245,3 +247,72 @@ def test_no_template_escapes(rules, facts):
         assert not DEVICE.fullmatch(part)
         assert len(f"{part}-99999.swarmpreview.jpg".encode()) <= 255
         assert len(part.encode()) <= paths.MAX_PART_BYTES
+
+
+@pytest.mark.parametrize(
+    ("most", "expected"),
+    [(99, "a/b/c/d/x"), (3, "a/b/c/x"), (1, "a/x"), (0, "x"), (-1, "x")],
+)
+def test_depth(most, expected):
+    """At most as many folders count as the user may make; the picture's own name always does."""
+    assert expected == filled("a/b/c/d/x", PathFacts(MOMENT), max_folders=most)
+    assert paths.MAX_DEPTH == len(fill_path(PathRules("a/" * 99 + "x", max_folders=99), PathFacts(MOMENT)))
+
+
+@pytest.mark.parametrize(
+    ("template", "expected", "cleaned"),
+    [
+        ("v1.5/~me & you;@home$^/x", "v1.5/~me & you;@home$^/x", "v15/me  youhome/x"),
+        ("../../x", "x", "x"),
+        ("a/../b/./c/.../x", "a/b/c/x", "a/b/c/x"),
+        ("/etc/passwd", "etc/passwd", "etc/passwd"),
+        ("C:\\x", "C/x", "C/x"),
+        (".ssh/authorized_keys", "ssh/authorized_keys", "ssh/authorized_keys"),
+        ("a. . /x", "a/x", "a/x"),
+        ("a/x.html", "a/xhtml", "a/xhtml"),
+        ("x.swarmpreview", "xswarmpreview", "xswarmpreview"),
+        ("aux.5/conin$/nul.x.y/con.", "aux_.5/conin$_/nul_.x.y/con", "aux5/conin/nulxy/con"),
+        ('50%/a#b/c?d|e<f>g*h"i', "50/ab/cdefghi", "50/ab/cdefghi"),
+        ("a\0b\x1b\u202e/x", "ab/x", "ab/x"),
+        ("[prompt]/x", "v15/x", "v15/x"),
+    ],
+)  # fmt: skip
+def test_unsafe_templates(template, expected, cleaned):
+    """An unsafe template keeps a few characters more in its own text; it leads no further, and values are cleaned."""
+    facts = PathFacts(MOMENT, params={"prompt": "../v1.5"})
+    assert (expected, cleaned) == (filled(template, facts, unsafe=True), filled(template, facts))
+
+
+@given(RULES, FACTS)
+@settings(max_examples=800, deadline=None)
+def test_no_unsafe_template_escapes(rules, facts):
+    """Whatever an unsafe template holds, each part is one that can be fetched again, and the last has no dot."""
+    *folders, leaf = fill_path(attrs.evolve(rules, unsafe=True), facts)
+    assert len(folders) < paths.MAX_DEPTH
+    for part in [*folders, *itertools.islice(paths.names(leaf), 3)]:
+        check_segment(part)
+        assert part == part.strip()
+        assert not set('<>:"/\\|?*#%') & set(part)
+        assert len(f"{part}-99999.swarmpreview.jpg".encode()) <= 255
+    assert "." not in leaf
+
+
+async def test_unsafe_paths_stay_with_the_user(outputs, picture, facts, tmp_path):
+    """Whatever an unsafe template asks for, the file is in the user's folder, under the URL that is told."""
+    names = (
+        "../../x",
+        "/etc/x",
+        "..\\x",
+        "v1.5/x",
+        "~/x",
+        "a/../../../x",
+        "....//x",
+        ".swarmtmp/x",
+        "..%2f..%2fx",
+    )
+    urls = [await outputs.save(picture, PathRules(name, unsafe=True), facts(user_id="bob")) for name in names]
+    assert len(set(urls)) == len(names)
+    made = {str(path.relative_to(outputs.root)) for path in tmp_path.rglob("*.png")}
+    assert {url.removeprefix("View/") for url in urls} == made
+    assert all(name.startswith("bob/") for name in made)
+    assert "bob/v1.5/x.png" in made

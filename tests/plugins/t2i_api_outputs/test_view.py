@@ -23,11 +23,13 @@ from starlette.applications import Starlette
 
 from swarmkernel import (
     Accounts,
+    Identity,
     Level,
     MemoryStore,
     Permission,
     Permissions,
     Plugins,
+    ServerSettings,
     Services,
     Session,
     Sessions,
@@ -115,10 +117,26 @@ async def serving(services: Services, **options: int) -> AsyncIterator[Server]:
 
 @pytest.fixture
 def services(outputs: Outputs) -> Services:
-    """The services of a server without accounts."""
-    services = Services()
+    """The services of a server, which has no accounts unless some are added."""
+    services, plugins = Services(), Plugins()
+    plugins.add(Plugin("voting", "test", voting()))
     services.add(Outputs, outputs)
+    services.add(ServerSettings, ServerSettings())
+    services.add(Permissions, Permissions(plugins, services))
+    services.add(Sessions, Sessions.of(MemoryStore(), 10))
     return services
+
+
+def voting() -> types.ModuleType:
+    """A plugin that lets the owner and the admin see others' outputs."""
+
+    @hookimpl
+    def swarm_vote(session: Session, permission: Permission) -> bool:
+        return session.user_id in {"local", "admin"} and permission is OTHERS
+
+    module = types.ModuleType("voting")
+    module.swarm_vote = swarm_vote
+    return module
 
 
 @pytest.fixture
@@ -373,48 +391,50 @@ class Cookies:
 
     async def identify(self, headers, peer):
         name, _, user = headers.get("cookie", "").partition("=")
-        return user if name == "swarm_token" else None
-
-
-def voting() -> types.ModuleType:
-    """A plugin that lets the admin see others' outputs."""
-
-    @hookimpl
-    def swarm_vote(session: Session, permission: Permission) -> bool:
-        return session.user_id == "admin" and permission is OTHERS
-
-    module = types.ModuleType("voting")
-    module.swarm_vote = swarm_vote
-    return module
+        return Identity(user) if name == "swarm_token" else None
 
 
 async def test_with_accounts(services, put):
     """With accounts, users see their own files, who may sees all, and who is nobody sees none."""
-    plugins = Plugins()
-    plugins.add(Plugin("voting", "test", voting()))
-    sessions = Sessions.of(MemoryStore(), 10)
     services.add(Accounts, Cookies())
-    services.add(Sessions, sessions)
-    services.add(Permissions, Permissions(plugins, services))
     put("bob/x.png", b"bob's")
-    put("bobby/x.png", b"bobby's")
-    session = await sessions.open("bob", "127.0.0.1")
+    session = await services.get(Sessions).open("bob", "127.0.0.1")
     async with serving(services) as server:
         for path in ("/View/bob/x.png", "/Output/x.png"):
             assert (await server.get(path)).error == (400, "invalid_user")
             assert (await server.get(path, X_Session_ID="0" * 40)).error == (400, "invalid_user")
             assert (await server.get(path, Cookie="swarm_token=bob")).body == b"bob's"
             assert (await server.get(path, X_Session_ID=session.id)).body == b"bob's"
-        assert (await server.get("/View/bobby/x.png", Cookie="swarm_token=bob")).error == (
-            400,
-            "unauthorized",
-        )
-        assert (await server.get("/View/bobby/none.png", X_Session_ID=session.id)).error == (
-            400,
-            "unauthorized",
-        )
         assert (await server.get("/View/bob/x.png", Cookie="swarm_token=admin")).body == b"bob's"
         assert (await server.get("/View/bob/x.png", X_SWARM_USER_ID="bob")).error == (400, "invalid_user")
+
+
+@pytest.mark.parametrize("query", ["", "?preview=true", "?preview=true&noanim=true"])
+async def test_others_outputs_are_like_missing_ones(services, put, query):
+    """Who may not see others' outputs gets one and the same answer, byte for byte, whatever is there or not."""
+    services.add(Accounts, Cookies())
+    stream = io.BytesIO()
+    Image.new("RGB", (900, 600)).save(stream, "PNG")
+    put("bobby/raw/x.png", stream.getvalue())
+    put("bobby/raw/x.txt", CANARY)
+    (put("bobby/y.png", b"").parent / "loop.png").symlink_to("loop.png")
+    session = await services.get(Sessions).open("bob", "127.0.0.1")
+    existing = ("bobby/raw/x.png", "Bobby/raw/x.png", "bobby/raw/x.txt", "bobby/raw", "bobby/loop.png")
+    missing = ("bobby/raw/none.png", "bobby/none/x.png", "nobody/x.png", "NOBODY/raw")
+    async with serving(services) as server:
+        told = [
+            await server.send(f"/View/{path}{query}", X_Session_ID=session.id, If_None_Match="x")
+            for path in (*existing, *missing)
+        ]
+        again = [
+            await server.send(f"/View/{path}{query}", X_Session_ID=session.id, Range="bytes=0-1")
+            for path in (*existing, *missing)
+        ]
+        assert (await server.get("/View/bobby/raw/none.png", Cookie="swarm_token=admin")).error[0] == 404
+    for answer in (*told, *again):
+        answer.headers.pop("date")
+    assert {(400, "unauthorized")} == {answer.error for answer in told}
+    assert [told[0]] * len(told + again) == told + again
 
 
 SEPARATORS = (

@@ -50,6 +50,12 @@ class InterruptedJobError(T2IError):
     error_id = "interrupted"
 
 
+class SessionEndedError(T2IError):
+    """The session that asked has ended meanwhile."""
+
+    error_id = "invalid_session_id"
+
+
 class ShuttingDownError(T2IError):
     """The server has been told to stop and begins nothing new."""
 

@@ -14,6 +14,7 @@ from swarmkernel_t2i_api.jobs.counters import Counters
 from swarmkernel_t2i_api.jobs.events import Events
 from swarmkernel_t2i_api.jobs.jobs import Jobs
 from swarmkernel_t2i_api.jobs.pictures import Pictures
+from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.params.registry import ParamRegistry
 from swarmkernel_t2i_api.params.request import RequestReader
@@ -46,8 +47,8 @@ async def life(services: Services) -> AsyncIterator[None]:
     root = services.get(ServerSettings).data_dir / settings.output_folder
     outputs = Outputs(root, settings.append_user, settings.min_free_mb * 2**20)
     await outputs.start()
-    events = Events()
-    jobs = Jobs(services.get(Backends), models, events, Pictures(params, outputs), settings)
+    events, limits = Events(), UserLimits(services, settings)
+    jobs = Jobs(services.get(Backends), models, events, Pictures(params, outputs, limits), limits)
     services.add(ParamRegistry, params)
     services.add(RequestReader, RequestReader(params, models, services, settings))
     services.add(Refresher, Refresher(models))

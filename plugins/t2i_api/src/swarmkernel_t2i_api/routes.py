@@ -35,11 +35,11 @@ async def generate_text2image_ws(call: Call, images: int, raw: Body) -> AsyncIte
     """
     Generate images and follow each from start to end.
 
-    Takes what `GenerateText2Image` takes. Sends `status`, `gen_progress` with previews, `image`, `keep_alive`,
+    Takes what `GenerateText2Image` takes, and checks the permission with each further request. Sends `status`, `gen_progress` with previews, `image`, `keep_alive`,
     `discard_indices`, and `error` frames. Further requests may be sent on the same socket; when nothing is left,
     `socket_intention` announces the end, and the last frame is a status.
     """
-    socket = GenerationSocket(call, call.get(T2ISettings))
+    socket = GenerationSocket(call, call.get(T2ISettings), GENERATE_IMAGES)
     async with aclosing(socket.frames(raw)) as frames:
         async for frame in frames:
             yield frame

@@ -11,7 +11,8 @@ class T2ISettings:
 
     Limits of one request: `max_images` pictures (images x batch size), `max_side` pixels, `max_steps`,
     `max_prompt` characters of any text, and `max_cost`, which is width x height x steps x pictures.
-    Limits of one user: `max_simultaneous` pictures in the making, `max_queued` waiting.
+    Limits of one user, over all their sessions: `max_simultaneous` pictures in the making (fewer if their roles say
+    so), `max_queued` waiting.
 
     A backend keeps its model at least `model_residency` seconds while others still want that model; a second
     backend loads a model that is busy elsewhere after `load_delay` seconds; a load that failed is not tried
@@ -21,8 +22,8 @@ class T2ISettings:
     `socket_grace` is how many seconds a finished WebSocket waits for a further request, `keep_alive` how
     often a quiet one says so. `outbox_bytes` of finished pictures stay in memory for a client that reads slowly.
 
-    Pictures are kept in `output_folder` (relative to the data folder), in a folder per user if `append_user`;
-    below `min_free_mb` of free disk none are kept. Browsers may cache them for `view_cache` seconds.
+    Pictures are kept in `output_folder` (relative to the data folder), in a folder per user if `append_user`, else
+    in one folder that all users see; below `min_free_mb` of free disk none are kept. Browsers may cache them for `view_cache` seconds.
     """
 
     max_images: int = 100

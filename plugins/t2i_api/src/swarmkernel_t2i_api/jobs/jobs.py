@@ -46,6 +46,7 @@ from swarmkernel_t2i_api.jobs.job import Demand, Job, JobState
 from swarmkernel_t2i_api.jobs.pictures import Pictures
 from swarmkernel_t2i_api.jobs.placement import Loads, Place, Planner
 from swarmkernel_t2i_api.jobs.queue import FairQueue
+from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.errors import OutputError
 from swarmkernel_t2i_api.params.request import ImageRequest
 from swarmkernel_t2i_api.settings import T2ISettings
@@ -71,7 +72,7 @@ class Jobs:
     models: Models
     events: Events
     pictures: Pictures
-    settings: T2ISettings
+    limits: UserLimits
     queue: FairQueue = attrs.field(init=False)
     loads: Loads = attrs.field(init=False)
     _planner: Planner = attrs.field(init=False)
@@ -82,11 +83,16 @@ class Jobs:
     _closing: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.queue = FairQueue(lambda _user: self.settings.max_simultaneous)
+        self.queue = FairQueue(self.limits.simultaneous)
         self.loads = Loads(self.settings.load_retry)
         self._planner = Planner(
             self.queue, self.loads, self.settings.model_residency, self.settings.load_delay
         )
+
+    @property
+    def settings(self) -> T2ISettings:
+        """The operator's settings."""
+        return self.limits.settings
 
     def submit(self, request: ImageRequest, offset: int = 0) -> list[Job]:
         """Put a request's jobs into the queue; their indices count from *offset*. Raises LimitError or ShuttingDownError."""

@@ -12,6 +12,7 @@ import attrs
 from swarmkernel import VERSION
 from swarmkernel_models_api import Model
 from swarmkernel_t2i_api.jobs.job import Job, Picture
+from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.outputs.media import data_url
 from swarmkernel_t2i_api.outputs.metadata import UsedModel, build_metadata, date_text, duration_text
@@ -33,6 +34,7 @@ class Pictures:
 
     registry: ParamRegistry
     outputs: Outputs
+    limits: UserLimits
 
     def image_job(self, job: Job) -> ImageJob:
         """What the backend gets, as of now."""
@@ -90,6 +92,8 @@ class Pictures:
             request.text("overrideoutpathformat") or setting("outpathbuilder.format", DEFAULT_FORMAT),
             setting("outpathbuilder.maxlenperpart", 40),
             setting("outpathbuilder.modelpathsskipfolders", False),
+            self.limits.path_folders(request.user_id),
+            self.limits.unsafe_paths(request.user_id),
         )
         facts = PathFacts(
             moment=request.created,

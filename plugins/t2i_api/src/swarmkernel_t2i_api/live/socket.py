@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from swarmkernel import BadRequestError, Call
+from swarmkernel import BadRequestError, Call, Permission
 from swarmkernel_backend_api import Backends, Claims, backend_status, supported_features
 from swarmkernel_t2i_api.errors import ParamError, T2IError
 from swarmkernel_t2i_api.jobs.events import Accepted, Done, Event, Events
@@ -32,6 +32,7 @@ class GenerationSocket:
 
     call: Call
     settings: T2ISettings
+    permission: Permission
     outbox: Outbox = attrs.field(init=False)
     _feed: Feed = attrs.field(init=False)
     _stack: ExitStack = attrs.field(factory=ExitStack, init=False)
@@ -78,7 +79,7 @@ class GenerationSocket:
         """Begin the first request (which counts as open already), then every further one that the client sends."""
         await self._begin(first)
         with suppress(BadRequestError):
-            while (body := await self.call.receive()) is not None:
+            while (body := await self.call.receive()) is not None and not self.call.session.ended.is_set():
                 self._open += 1
                 await self._begin(body)
                 await self.outbox.wait_for_room(MAX_FRAMES)
@@ -86,10 +87,7 @@ class GenerationSocket:
     async def _begin(self, body: dict[str, Any]) -> None:
         """Read and submit a request. While it is open by itself it counts; then its jobs do."""
         try:
-            if body.get("images") is None:
-                raise ParamError(
-                    "The request lacks the parameter images: how many to make.", "missing_parameter"
-                )
+            self._check(body)
             self._submit(await self.call.get(RequestReader).read(body, self.call.session, self.call.allowed))
         except T2IError as error:
             self._refuse(str(error), error.error_id)
@@ -99,6 +97,13 @@ class GenerationSocket:
         finally:
             self._open -= 1
             self.outbox.poke()
+
+    def _check(self, body: dict[str, Any]) -> None:
+        """Raise T2IError unless the caller may generate now: roles change while a socket is open."""
+        if not self.call.allowed(self.permission):
+            raise T2IError("You lack permission to generate.", "bad_permissions")
+        if body.get("images") is None:
+            raise ParamError("The request lacks the parameter images: how many to make.", "missing_parameter")
 
     def _refuse(self, text: str, error_id: str) -> None:
         self.outbox.latest(STATUS, self.status)

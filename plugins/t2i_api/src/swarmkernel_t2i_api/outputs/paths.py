@@ -1,6 +1,7 @@
 """Names of outputs: a template filled with the facts of a picture, cleaned until no file system minds.
 
-What comes out never leaves the output folder: its parts hold no dots, no separators and no special names.
+What comes out never leaves the output folder: its parts hold no separators and no special names, and dots only inside
+the folders of users whose roles allow it.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ _TAG = re.compile(r"\[([^\[\]]*)\]")
 _FORBIDDEN = frozenset('<>:"\\|?*~&@;#$^.%')
 # Control, format, surrogate, private and unassigned characters; line and paragraph separators.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
+# What harms neither a file system nor a URL, so that an unsafe template may have it.
+_UNSAFE = frozenset(".~&@;$^")
+_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 _MODEL_SUFFIX = re.compile(r"\.(safetensors|sft|gguf|ckpt|pt|pth|bin|onnx|engine)$", re.IGNORECASE)
 _MONTHS = (
     "January",
@@ -71,11 +74,21 @@ _KNOWN = frozenset(
 
 @attrs.frozen
 class PathRules:
-    """A user's settings about names: the template, how much of a value to take, whether model folders are left out."""
+    """A user's settings about names, and what their roles allow.
+
+    The settings are the template, how much of a value to take, and whether model folders are left out.
+    At most `max_folders` of the template's folders count.
+
+    With `unsafe`, the template's own text keeps `. ~ & @ ; $ ^`, which cleaning takes out otherwise: `v1.5/[prompt]`.
+    That is all. No part begins or ends with a dot, so `..` leads nowhere; what would break a URL goes; the last part
+    has no dots, so that nothing but the server says what kind of file it is; and values are cleaned as ever.
+    """
 
     format: str = DEFAULT_FORMAT
     max_len_per_part: int = 40
     model_paths_skip_folders: bool = False
+    max_folders: int = MAX_DEPTH - 1
+    unsafe: bool = False
 
 
 @attrs.frozen
@@ -117,13 +130,16 @@ def fill_path(rules: PathRules, facts: PathFacts) -> tuple[str, ...]:
     values = _values(facts)
     # Splitting at a pattern with a group gives text, tag, text, tag, ..., text. Filled values hold no "/",
     # so only what the template itself has makes folders.
+    kept = _UNSAFE if rules.unsafe else frozenset()
     pieces = (
-        _filled(piece, values, rules, facts) if index % 2 else clean_text(piece)
+        _filled(piece, values, rules, facts) if index % 2 else clean_text(piece, kept)
         for index, piece in enumerate(_TAG.split(rules.format))
     )
     *folders, leaf = "".join(pieces).split("/")
     parts = [tidy_part(folder.replace(NUMBER, "1"), MAX_PART_BYTES) for folder in folders]
-    return (*[part for part in parts if part][: MAX_DEPTH - 1], _cut(leaf.strip(), MAX_LEAF_BYTES) or "image")
+    most = max(0, min(rules.max_folders, MAX_DEPTH - 1))
+    name = _cut(leaf.replace(".", "").strip(), MAX_LEAF_BYTES)
+    return (*[part for part in parts if part][:most], name or "image")
 
 
 def names(leaf: str) -> Iterator[str]:
@@ -140,14 +156,14 @@ def clean_user_id(user_id: str) -> str:
     return tidy_part(clean_text(user_id).replace("/", "").lower(), MAX_PART_BYTES) or "_"
 
 
-def clean_text(text: str) -> str:
-    r"""`text` without the characters that names must not have; `\` becomes `/`."""
-    return "".join(filter(_is_kept, text.replace("\\", "/")))
+def clean_text(text: str, kept: Collection[str] = ()) -> str:
+    r"""`text` without the characters that names must not have, save those *kept*; `\` becomes `/`."""
+    return "".join(letter for letter in text.replace("\\", "/") if letter in kept or _is_kept(letter))
 
 
 def tidy_part(part: str, limit: int) -> str:
-    """One part of a path: trimmed, at most `limit` bytes long, and not the name of a device."""
-    return _avoid_device(_cut(part.strip(), limit - 1))
+    """One part of a path: trimmed of blanks and dots, at most `limit` bytes long, and not the name of a device."""
+    return _avoid_device(_trimmed(_cut(_trimmed(part), limit - 1)))
 
 
 def _filled(tag: str, values: Mapping[str, str], rules: PathRules, facts: PathFacts) -> str:
@@ -236,7 +252,15 @@ def _is_kept(letter: str) -> bool:
 
 
 def _avoid_device(part: str) -> str:
-    return f"{part}_" if _DEVICE.fullmatch(part) else part
+    """A device is one whatever follows after a dot."""
+    stem, dot, rest = part.partition(".")
+    return f"{stem}_{dot}{rest}" if _DEVICE.fullmatch(stem) else part
+
+
+def _trimmed(part: str) -> str:
+    while part != (shorter := part.strip().strip(".")):
+        part = shorter
+    return part
 
 
 def _cut(text: str, limit: int) -> str:

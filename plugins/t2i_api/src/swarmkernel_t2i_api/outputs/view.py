@@ -6,7 +6,6 @@ import errno
 import io
 import logging
 import os
-import time
 from collections.abc import Callable
 
 import anyio
@@ -16,7 +15,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from swarmkernel import LOCAL_USER, Accounts, Permission, Permissions, Services, Session, Sessions, UserData
+from swarmkernel import Permission, Permissions, Services, Session, UserData, viewer
 from swarmkernel_t2i_api.outputs.errors import BadPathError, OutputError
 from swarmkernel_t2i_api.outputs.files import ANIMATED_THUMBNAIL, THUMBNAIL, Outputs, beside
 from swarmkernel_t2i_api.outputs.media import is_inline, media_type_of
@@ -43,22 +42,6 @@ def view_routes(services: Services, others: Permission, cache_seconds: int = 30)
     ]
 
 
-async def viewer(request: Request, services: Services) -> str | None:
-    """The id of the user who asks, or None.
-
-    Without accounts that is the local user. With them, the headers (a login cookie) or `X-Session-ID` must prove it.
-    """
-    accounts = _accounts(services)
-    if accounts is None:
-        return LOCAL_USER
-    peer = request.client.host if request.client else ""
-    user = await accounts.identify(request.headers, peer)
-    if user is not None:
-        return user
-    session = await services.get(Sessions).find(request.headers.get("x-session-id", ""))
-    return session.user_id if session else None
-
-
 @attrs.define(eq=False)
 class View:
     """The handlers of both routes."""
@@ -77,27 +60,31 @@ class View:
         """`GET /Output/<path>`: an output of the user who asks."""
         return await self._answer(request, self._own)
 
-    def _of_user(self, request: Request, user: str) -> tuple[str, ...]:
+    def _of_user(self, request: Request, session: Session) -> tuple[str, ...]:
+        """Whether others' outputs exist is not looked at before it is clear that the caller may know."""
         parts = segments(f"{request.path_params['user']}/{request.path_params['path']}")
         if not self.outputs.append_user:
             return parts
         owner = clean_user_id(parts[0])
         if owner != parts[0].lower():
             raise BadPathError
-        if owner != clean_user_id(user) and not self._may_see_others(request, user):
+        is_own = owner == clean_user_id(session.user_id)
+        if not is_own and not self.services.get(Permissions).allowed(session, self.others):
             raise OutputError("you may not see the outputs of other users", "unauthorized")
         return (owner, *parts[1:])
 
-    def _own(self, request: Request, user: str) -> tuple[str, ...]:
-        return (*self.outputs.user_parts(user), *segments(request.path_params["path"]))
+    def _own(self, request: Request, session: Session) -> tuple[str, ...]:
+        return (*self.outputs.user_parts(session.user_id), *segments(request.path_params["path"]))
 
-    async def _answer(self, request: Request, locate: Callable[[Request, str], tuple[str, ...]]) -> Response:
+    async def _answer(
+        self, request: Request, locate: Callable[[Request, Session], tuple[str, ...]]
+    ) -> Response:
         try:
-            user = await viewer(request, self.services)
-            if user is None:
+            session = await viewer(self.services, request)
+            if session is None:
                 raise OutputError("log in first", "invalid_user")
-            parts = locate(request, user)
-            return await self._file(request, user, parts)
+            parts = locate(request, session)
+            return await self._file(request, session.user_id, parts)
         except OutputError as error:
             return _refusal(error)
         except OSError as error:
@@ -150,15 +137,6 @@ class View:
         data: UserData | None = self.services.find(UserData)  # type: ignore[type-abstract]
         return data is None or bool((await data.settings(user)).get(_PREVIEWS_SETTING, True))
 
-    def _may_see_others(self, request: Request, user: str) -> bool:
-        """Votes are on sessions, so whoever came with a cookie gets one for this question alone."""
-        permissions = self.services.find(Permissions)
-        if _accounts(self.services) is None or permissions is None:
-            return True
-        peer = request.client.host if request.client else ""
-        now = time.time()
-        return permissions.allowed(Session("", user, peer, now, now), self.others)
-
 
 class _OpenFileResponse(FileResponse):
     """A file that is open already, so that what was checked is what is sent."""
@@ -178,10 +156,6 @@ class _OpenFileResponse(FileResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._file.close()
-
-
-def _accounts(services: Services) -> Accounts | None:
-    return services.find(Accounts)  # type: ignore[type-abstract]
 
 
 def _without_body(response: Response) -> dict[str, str]:

@@ -15,7 +15,7 @@ import attrs
 
 from swarmkernel import Permission, Services, Session, UserData
 from swarmkernel_models_api import COMPAT_CLASSES, Model, Models
-from swarmkernel_t2i_api.errors import LimitError, ParamError
+from swarmkernel_t2i_api.errors import LimitError, ParamError, SessionEndedError
 from swarmkernel_t2i_api.outputs.paths import RequestCounter
 from swarmkernel_t2i_api.params.registry import ParamRegistry
 from swarmkernel_t2i_api.params.resolution import picture_size, read_resolution
@@ -35,6 +35,7 @@ OLD_FORMATS: Final[Mapping[str, tuple[str, int]]] = {
     "WEBP_90": ("WEBP", 90),
     "WEBP_75": ("WEBP", 75),
 }
+MAIN: Final = "Stable-Diffusion"
 #: The user setting that names the VAE for a compat class.
 VAE_SETTINGS: Final[Mapping[str, str]] = {
     "stable-diffusion-v1": "vaes.defaultsdv1vae",
@@ -175,7 +176,7 @@ class RequestReader:
     async def read(
         self, body: Mapping[str, Any], session: Session, allowed: Callable[[Permission], bool]
     ) -> ImageRequest:
-        """The checked request. Raises ParamError or LimitError with a text for the user."""
+        """The checked request. Raises ParamError, LimitError or SessionEndedError with a text for the user."""
         draft = _Draft(self.registry, partial(self._find, session), allowed, self.limits.max_prompt)
         extra = _extra_metadata(body.get("extra_metadata"))
         for key, raw in body.items():
@@ -189,6 +190,10 @@ class RequestReader:
         settings = await users.settings(session.user_id) if users else {}
         request = self._finish(draft, session, settings, extra)
         check_limits(request, self.limits)
+        if (
+            session.ended.is_set()
+        ):  # while this waited, after the interrupt that would have caught the request
+            raise SessionEndedError("The session has ended.")
         return request
 
     def _find(self, session: Session, text: str, kind: str) -> Model | None:
@@ -199,7 +204,7 @@ class RequestReader:
     ) -> ImageRequest:
         values, features, created = draft.values, draft.features, datetime.now().astimezone()
         named = values.get("model")
-        model = named if isinstance(named, Model) else self.models.default("Stable-Diffusion", session)
+        model = named if isinstance(named, Model) else self._default(session)
         if model is not None:
             values["model"] = model
         draw_seeds(values)
@@ -218,14 +223,28 @@ class RequestReader:
             settings=settings,
             model=model,
             model_named=isinstance(named, Model),
-            vae=self._vae(values, model, settings),
+            vae=self._vae(values, model, settings, session),
             quality=draft.quality,
             created=created,
             number=self._per_minute.next(created),
         )
 
+    def _default(self, session: Session) -> Model | None:
+        """The model to use where none is named.
+
+        None leaves it to the backend, which would take one that it holds; so not for who may not know of some.
+        """
+        model = self.models.default(MAIN, session)
+        if model is None and len(self.models.list(MAIN, session)) < len(self.models.list(MAIN)):
+            raise ParamError("There is no Stable-Diffusion model to generate with.", "model_not_found")
+        return model
+
     def _vae(
-        self, values: Mapping[str, Value], model: Model | None, settings: Mapping[str, Any]
+        self,
+        values: Mapping[str, Value],
+        model: Model | None,
+        settings: Mapping[str, Any],
+        session: Session,
     ) -> Model | None:
         vae = values.get("vae")
         if isinstance(vae, Model):
@@ -233,7 +252,7 @@ class RequestReader:
         if (vae != "Automatic" and values.get("automaticvae") is not True) or model is None:
             return None
         name = settings.get(VAE_SETTINGS.get(model.compat_class or "", ""), "None")
-        return None if name in ("", "None") else self.models.find(str(name), "VAE")
+        return None if name in ("", "None") else self.models.find(str(name), "VAE", session)
 
 
 def draw_seeds(values: dict[str, Value]) -> None:
