@@ -22,7 +22,7 @@ def alone(**env):
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory):
     """One server for the tests of a module; the header X-SWARM-USER_ID chooses the user."""
-    env = alone(SWARMKERNEL_BASIC_API__TRUST_USER_HEADER="true", SWARMKERNEL_BASIC_API__MAX_PRESETS="30")
+    env = alone(SWARMKERNEL_SERVER__TRUST_USER_HEADER="true", SWARMKERNEL_BASIC_API__MAX_PRESETS="30")
     with LiveServer(tmp_path_factory.mktemp("data"), env=env) as server:
         yield server
 

@@ -1,10 +1,10 @@
-"""The strict cleaner, and user ids."""
+"""The strict cleaner."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmkernel_basic_api.clean import clean_path, clean_user_id
+from swarmkernel_basic_api.clean import clean_path
 
 
 @pytest.mark.parametrize(
@@ -36,18 +36,3 @@ def test_cleaning_is_idempotent(text):
     assert not cleaned.startswith("/")
     assert "." not in cleaned
     assert "\\" not in cleaned
-
-
-@given(st.text())
-def test_user_id_holds_no_separator(text):
-    """A user id is never empty and never holds the separator of keys, whatever it is made from."""
-    user_id = clean_user_id(text)
-
-    assert user_id
-    assert "/" not in user_id
-
-
-def test_user_ids_ignore_letter_case():
-    """Two spellings of one name are one user."""
-    assert clean_user_id("Bob") == clean_user_id("b/OB")
-    assert "_" == clean_user_id("../..")

@@ -4,6 +4,10 @@ import re
 
 import pytest
 
+from swarmkernel.testing import FakeDistributions, LiveServer
+
+from .conftest import alone
+
 HOOKS = """
 from swarmkernel import Route, PUBLIC, Plugins, hookimpl
 CALLS = []
@@ -45,11 +49,30 @@ def basic_interrupt():
 """
 ACCOUNTS = """
 from contextlib import asynccontextmanager
-from swarmkernel import Accounts, hookimpl
+from swarmkernel import Accounts, Audit, Identity, PUBLIC, Route, hookimpl
 
 class Book:
     async def identify(self, headers, peer):
-        return headers.get("x-name") if peer == "127.0.0.1" else None
+        name = headers.get("x-name")
+        return Identity(name, "token of " + name) if name and peer == "127.0.0.1" else None
+
+    def admits(self, session):
+        return True
+
+    def may_act_as(self, user_id, other):
+        return (user_id, other) == ("boss", "guest")
+
+async def facts(call):
+    "Tell who acts here, and the audit log."
+    session = call.session
+    entries = await call.get(Audit).entries()
+    told = [[e.user_id, e.impersonator, e.action, e.subject, e.result] for e in entries]
+    return {"who": [session.user_id, session.token_id, session.impersonator], "entries": told}
+
+@hookimpl
+def swarm_routes():
+    from swarmkernel_basic_api.permissions import READ_SETTINGS
+    return [Route("Facts", facts, permission=READ_SETTINGS)]
 
 @hookimpl
 def swarm_lifespan(services):
@@ -156,6 +179,57 @@ def test_accounts_decide(swarm_serve, swarm_dists, alone, connect):
     assert "bad_permissions" == caller.post("GetCurrentStatus")["error_id"]
     boss = caller.raw("GetNewSession", headers={"X-Name": "boss"}).json()
     assert "*" in boss["permissions"]
+
+
+@pytest.fixture(name="book", scope="module")
+def _book(tmp_path_factory):
+    """A server with accounts of a plugin."""
+    folder = tmp_path_factory.mktemp("dists")
+    FakeDistributions(folder).add("book", ACCOUNTS)
+    with LiveServer(tmp_path_factory.mktemp("data"), env=alone(PYTHONPATH=str(folder))) as server:
+        yield server
+
+
+@pytest.mark.parametrize("target", ["guest", " GUEST "])
+def test_acting_as_another(book, connect, target):
+    """Who may act as another gets that one's id and permissions; session and audit log know who really acts."""
+    client = connect(book, session=False)
+    answer = client.raw("GetNewSession", {"impersonateUser": target}, headers={"X-Name": "boss"}).json()
+    client.session_id = answer["session_id"]
+    facts = client.post("Facts")
+
+    assert ("guest", ["read_user_settings"]) == (answer["user_id"], answer["permissions"])
+    assert ["guest", "token of boss", "boss"] == facts["who"]
+    assert ["boss", None, "Impersonate", {"user": "guest"}, "ok"] == facts["entries"][0]
+
+
+@pytest.mark.parametrize("target", ["boss", "nobody", "a/b", "guest2", "\x00", "x" * 5000])
+def test_acting_as_who_one_may_not_be(book, connect, target):
+    """Without the right to, nobody acts as another user, known or not; the attempt is in the audit log."""
+    client = connect(book, session=False)
+    refused = client.raw("GetNewSession", {"impersonateUser": target}, headers={"X-Name": "guest"}).json()
+    client.session_id = client.raw("GetNewSession", headers={"X-Name": "guest"}).json()["session_id"]
+
+    assert {"error": "You may not act as that user.", "error_id": "bad_impersonate"} == refused
+    expected = ["guest", None, "Impersonate", {"user": target[:200]}, "bad_impersonate"]
+    assert expected == client.post("Facts")["entries"][0]
+
+
+def test_nobody_acts_as_another(book, connect):
+    """Who is not logged in hears that, whoever they want to be."""
+    refused = connect(book, session=False).raw("GetNewSession", {"impersonateUser": "guest"}).json()
+
+    assert "not_logged_in" == refused["error_id"]
+
+
+def test_files_need_a_caller_with_rights(book, connect):
+    """Pictures and sounds are not for who is not logged in, nor for who lacks the right to the page they are on."""
+    client = connect(book, session=False)
+    for path in ("/ViewSpecial/Preset/x", "/Audio/x.wav"):
+        answers = [client.http.get(path, headers=h) for h in ({}, {"X-Name": "guest"}, {"X-Name": "boss"})]
+        found = [(a.status_code, a.json()["error_id"]) for a in answers]
+
+        assert [(400, "invalid_user"), (400, "unauthorized"), (404, "file_not_found")] == found
 
 
 def test_debug_message(server, client):

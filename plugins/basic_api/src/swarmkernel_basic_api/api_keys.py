@@ -1,11 +1,12 @@
 """Keys of other services. They go in, and never come out over the API."""
 
+import asyncio
 from datetime import datetime
 
 import attrs
 
-from swarmkernel import Collection, Store
-from swarmkernel_basic_api.values import key_of
+from swarmkernel import Collection, Store, Vault
+from swarmkernel_basic_api.values import delete_all, key_of
 
 KEY_TYPES = ("stability_api", "civitai_api", "huggingface_api")
 MAX_LENGTH = 1000
@@ -17,7 +18,7 @@ class KeyTypeError(Exception):
 
 @attrs.frozen
 class StoredKey:
-    """A key, and the server's local time when it was set."""
+    """A key, sealed (older rows: in clear), and the server's local time when it was set."""
 
     secret: str = attrs.field(repr=False)
     updated: str
@@ -28,11 +29,12 @@ class ApiKeys:
     """The users' API keys."""
 
     _rows: Collection[StoredKey]
+    _vault: Vault
 
     @classmethod
-    def of(cls, store: Store) -> "ApiKeys":
-        """Keep the keys in *store*."""
-        return cls(store.collection("api_keys", StoredKey))
+    def of(cls, store: Store, vault: Vault) -> "ApiKeys":
+        """Keep the keys in *store*, sealed by *vault*."""
+        return cls(store.collection("api_keys", StoredKey), vault)
 
     async def set(self, user_id: str, key_type: str, secret: str) -> None:
         """Set a key; an empty one or ``none`` removes it."""
@@ -45,9 +47,14 @@ class ApiKeys:
             await self._rows.delete(key)
         else:
             now = datetime.now().astimezone()
-            await self._rows.put(key, StoredKey(secret.strip(), f"{now:%Y-%m-%d %H:%M}"))
+            sealed = await asyncio.to_thread(self._vault.seal, secret.strip())
+            await self._rows.put(key, StoredKey(sealed, f"{now:%Y-%m-%d %H:%M}"))
 
     async def status(self, user_id: str, key_type: str) -> str:
         """When the key was set; both texts are literals of the protocol."""
         found = await self._rows.get(key_of(user_id, key_type))
         return f"last updated {found.updated}" if found else "not set"
+
+    async def forget(self, user_id: str) -> None:
+        """Delete all keys of a user."""
+        await delete_all(self._rows, user_id)

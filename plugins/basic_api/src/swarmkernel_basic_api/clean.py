@@ -21,8 +21,3 @@ def clean_path(text: str) -> str:
     kept = "".join(filter(_kept, text.replace("\\", "/")))
     parts = (part.strip() for part in kept.split("/"))
     return "/".join(_safe(part) for part in parts if part)
-
-
-def clean_user_id(text: str) -> str:
-    """Make *text* a user id: clean, in lower case, without ``/``; ``_`` if nothing is left."""
-    return clean_path(text).replace("/", "").lower() or "_"

@@ -40,12 +40,10 @@ class BasicSettings:
     The table ``[basic_api]``.
 
     *default_user*: values of user settings, by their ids, for users who have not chosen their own.
-    *trust_user_header*: let the header ``X-SWARM-USER_ID`` choose the user while there are no accounts; for a proxy
-    that has made sure of it. The other values are limits per user, and sizes in bytes.
+    The other values are limits per user, and sizes in bytes.
     """
 
     default_user: dict[str, Any] = attrs.field(factory=dict, converter=_defaults)
-    trust_user_header: bool = False
     max_presets: int = 5000
     max_value_bytes: int = 1024 * 1024
     max_word_list_bytes: int = 16 * 1024 * 1024

@@ -68,6 +68,14 @@ DEBUG_MESSAGE = Permission(
     default=Level.OWNER,
     description="Write a line to the server's log.",
 )
+INSTALL = Permission(
+    "install",
+    "Install",
+    group="Admin",
+    default=Level.OWNER,
+    safety=Safety.POWERFUL,
+    description="Install this server on its first run.",
+)
 UTILITIES_TAB = Permission(
     "utilities_tab",
     "Utilities Tab",

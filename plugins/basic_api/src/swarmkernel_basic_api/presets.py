@@ -11,7 +11,7 @@ import attrs
 from swarmkernel import Collection, Store
 from swarmkernel_basic_api.clean import clean_path
 from swarmkernel_basic_api.pictures import PLACEHOLDER
-from swarmkernel_basic_api.values import key_of
+from swarmkernel_basic_api.values import delete_all, key_of
 
 MAX_TITLE = 200
 MAX_TEXT = 20_000
@@ -155,6 +155,12 @@ class Presets:
         async with self._store.transaction():
             await self._pictures.delete(_key(user_id, title))
             return await self._rows.delete(_key(user_id, title))
+
+    async def forget(self, user_id: str) -> None:
+        """Delete all presets of a user."""
+        async with self._store.transaction():
+            await delete_all(self._pictures, user_id)
+            await delete_all(self._rows, user_id)
 
     async def _save(self, user_id: str, draft: Draft, old: Preset | None, picture: bytes | None) -> None:
         now = time.time_ns()

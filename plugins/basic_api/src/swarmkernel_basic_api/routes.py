@@ -1,7 +1,8 @@
 """The routes about sessions, users, presets and status."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import attrs
@@ -18,20 +19,26 @@ from swarmkernel import (
     RouteError,
     Sessions,
 )
-from swarmkernel_basic_api.api_keys import ApiKeys, KeyTypeError
-from swarmkernel_basic_api.identity import acting_user
+from swarmkernel_basic_api.acting import actor_of
+from swarmkernel_basic_api.api_keys import KeyTypeError
+from swarmkernel_basic_api.install import Choices, Installer
 from swarmkernel_basic_api.permissions import (
     DEBUG_MESSAGE,
     EDIT_PARAMS,
     EDIT_SETTINGS,
     GENERATE,
     GENERATE_TAB,
+    INSTALL,
     MANAGE_PRESETS,
     MODEL_ACCESS,
     READ_SETTINGS,
 )
-from swarmkernel_basic_api.pictures import PictureError, data_uri, read_picture
-from swarmkernel_basic_api.presets import Draft, Preset, PresetError, Presets
+from swarmkernel_basic_api.preset_routes import (
+    add_new_preset,
+    delete_preset,
+    duplicate_preset,
+    export_user_presets,
+)
 from swarmkernel_basic_api.themes import THEMES
 from swarmkernel_basic_api.users import BadSettingError, Users
 from swarmkernel_basic_api.values import Name, ShapeError, lists_of_texts, preset_links
@@ -39,6 +46,7 @@ from swarmkernel_basic_api.values import Name, ShapeError, lists_of_texts, prese
 log = logging.getLogger(__name__)
 
 MAX_MESSAGE = 2000
+NO_EXTRAS = "No shortcut is made, and graphics cards of every make are used as far as the installed libraries know them."
 NO_STATUS = {
     "status": {"waiting_gens": 0, "loading_models": 0, "waiting_backends": 0, "live_gens": 0},
     "backend_status": {
@@ -58,16 +66,13 @@ async def get_new_session(call: Call, impersonateUser: str | None = None) -> Map
     Answers `session_id` (to send with every other call), `user_id`, `permissions` (ids; `*` is all of them),
     `version`, `server_id` (differs between processes), `output_append_user` (whether output URLs name the user),
     `count_running` (running or loading backends). A `session_id` in the body is ignored.
+    *impersonateUser* opens the session for another user, which needs `manage_users`.
     """
-    user_id = await acting_user(call.services, call.headers, call.address.partition(" ")[0])
-    if user_id is None:
-        raise RouteError("You are not logged in.", error_id="not_logged_in")
-    if impersonateUser and impersonateUser.lower() != user_id:
-        raise RouteError("You may not act as that user.", error_id="bad_impersonate")
-    session = await call.get(Sessions).open(user_id, call.address)
+    actor = await actor_of(call, impersonateUser)
+    session = await call.get(Sessions).open(actor.user_id, call.address, actor.token_id, actor.impersonator)
     answer: dict[str, object] = {
         "session_id": session.id,
-        "user_id": user_id,
+        "user_id": session.user_id,
         "output_append_user": True,
         "version": VERSION,
         "server_id": SERVER_ID,
@@ -141,7 +146,7 @@ async def get_user_settings(call: Call) -> Mapping[str, object]:
     """
     return {
         "themes": {theme.id: theme.on_wire() for theme in THEMES},
-        "settings": await call.get(Users).describe_settings(call.session.user_id),
+        "settings": await call.get(Users).describe_settings(call.session.user_id, {}),
     }
 
 
@@ -170,65 +175,6 @@ async def get_language(call: Call, language: str) -> Mapping[str, object]:
         codes = ", ".join(each.code for each in languages)
         raise RouteError(f"Unknown language {language[:20]!r}; there are {codes}.")
     return {"language": attrs.asdict(found)}
-
-
-async def add_new_preset(
-    call: Call,
-    title: str,
-    description: str,
-    raw: Body,
-    preview_image: str | None = None,
-    is_edit: bool = False,
-    editing: str | None = None,
-    preview_image_metadata: str | None = None,
-    is_starred: bool = False,
-) -> Mapping[str, object]:
-    """
-    Save a preset, or with *is_edit* replace the one titled *editing*.
-
-    `param_map` in the body maps parameter ids to values. *preview_image* is a JPEG data URI; without one, an edited
-    preset keeps its picture. *preview_image_metadata* is text to store in the picture. Failures of the preset itself
-    are told as `preset_fail`.
-    """
-    presets, user_id = call.get(Users).presets, call.session.user_id
-    try:
-        draft = Draft.read(title, description, raw.get("param_map"), is_starred)
-        picture = await read_picture(preview_image, preview_image_metadata)
-        draft = attrs.evolve(draft, picture=picture)
-        if is_edit:
-            await presets.edit(user_id, editing or title, draft)
-        else:
-            await presets.add(user_id, draft)
-    except (PresetError, PictureError) as exc:
-        return {"preset_fail": str(exc)}
-    return {"success": True}
-
-
-async def duplicate_preset(call: Call, preset: str) -> Mapping[str, object]:
-    """Copy the preset titled *preset* to that title with a number in brackets."""
-    try:
-        await call.get(Users).presets.duplicate(call.session.user_id, preset)
-    except PresetError as exc:
-        return {"preset_fail": str(exc)}
-    return {"success": True}
-
-
-async def delete_preset(call: Call, preset: str) -> Mapping[str, bool]:
-    """Delete the preset titled *preset*; `success` is false if there was none."""
-    return {"success": await call.get(Users).presets.delete(call.session.user_id, preset)}
-
-
-async def export_user_presets(call: Call, raw: Body) -> Mapping[str, object]:
-    """Give the user's `presets` with their pictures as data URIs; only those in `titles` if that is a list."""
-    presets, user_id = call.get(Users).presets, call.session.user_id
-    titles = raw.get("titles")
-    found = await presets.of_user(user_id)
-    wanted = [p for p in found if p.title in titles] if isinstance(titles, list) else found
-    return {"presets": [p.on_wire(await _picture_uri(presets, p)) for p in wanted]}
-
-
-async def _picture_uri(presets: Presets, preset: Preset) -> str:
-    return data_uri(await presets.picture(preset.author, preset.title) if preset.has_picture else None)
 
 
 async def set_param_edits(call: Call, rawData: Body) -> Mapping[str, bool]:  # noqa: N803
@@ -266,7 +212,7 @@ async def set_api_key(call: Call, key: str, keyType: str = "stability_api") -> M
     *keyType* is `stability_api`, `civitai_api` or `huggingface_api`.
     """
     try:
-        await call.get(ApiKeys).set(call.session.user_id, keyType, key)
+        await call.get(Users).keys.set(call.session.user_id, keyType, key)
     except KeyTypeError as exc:
         raise RouteError(str(exc)) from None
     return {"success": True}
@@ -274,7 +220,41 @@ async def set_api_key(call: Call, key: str, keyType: str = "stability_api") -> M
 
 async def get_api_key_status(call: Call, keyType: str = "stability_api") -> Mapping[str, str]:  # noqa: N803
     """Tell the `status` of a key: `not set`, or `last updated` and the server's local time."""
-    return {"status": await call.get(ApiKeys).status(call.session.user_id, keyType)}
+    return {"status": await call.get(Users).keys.status(call.session.user_id, keyType)}
+
+
+async def install_confirm(
+    call: Call,
+    theme: str,
+    installed_for: str,
+    backend: str,
+    models: str,
+    install_amd: bool,
+    language: str,
+    make_shortcut: bool = False,
+) -> AsyncIterator[Mapping[str, Any]]:
+    """
+    Install this server on its first run.
+
+    *theme* and *language* become every user's, until they choose their own. *installed_for* is `just_self`, or
+    `just_self_lan` for the whole network, which turns accounts on; both count from the next start. *backend* is
+    `comfyui` for this server's usual engine, the id of another backend type, or `none`. *models* are ids with commas
+    between, such as `starter` or `sdxl1`, or `none`. *install_amd* and *make_shortcut* change nothing.
+
+    Tells `info` (a text), and `progress`, `total` and `per_second` (bytes) with `steps` and `total_steps`; at the end
+    `success`, or `error`. Nothing is done before all choices are checked. A model that cannot be fetched is told in
+    an `info` and does not fail the installation. A server that has a settings file is installed already.
+    """
+    try:
+        choices = await Choices.read(call.get(Users), theme, language, installed_for, backend, models)
+        if make_shortcut or install_amd:
+            yield {"info": NO_EXTRAS}
+        async with aclosing(call.get(Installer).run(choices, call.session.user_id)) as frames:
+            async for frame in frames:
+                yield frame
+    except RouteError as exc:
+        yield {"info": str(exc)}  # what the clients show; the error itself ends the socket
+        raise
 
 
 ROUTES = (
@@ -284,7 +264,9 @@ ROUTES = (
     Route("ServerDebugMessage", server_debug_message, permission=DEBUG_MESSAGE),
     Route("GetMyUserData", get_my_user_data, permission=GENERATE_TAB),
     Route("GetUserSettings", get_user_settings, permission=READ_SETTINGS),
-    Route("ChangeUserSettings", change_user_settings, permission=EDIT_SETTINGS, touches_session=True),
+    Route(
+        "ChangeUserSettings", change_user_settings, permission=EDIT_SETTINGS, touches_session=True, audit=()
+    ),
     Route("GetLanguage", get_language, permission=GENERATE_TAB),
     Route("AddNewPreset", add_new_preset, permission=MANAGE_PRESETS, touches_session=True, large=True),
     Route("DuplicatePreset", duplicate_preset, permission=MANAGE_PRESETS, touches_session=True),
@@ -299,6 +281,14 @@ ROUTES = (
         permission=EDIT_SETTINGS,
         touches_session=True,
         aliases=("SetStabilityAPIKey",),
+        audit=("keyType",),
+    ),
+    Route(
+        "InstallConfirmWS",
+        install_confirm,
+        permission=INSTALL,
+        touches_session=True,
+        audit=("installed_for", "backend", "models", "language", "theme"),
     ),
     Route(
         "GetAPIKeyStatus", get_api_key_status, permission=READ_SETTINGS, aliases=("GetStabilityAPIKeyStatus",)

@@ -1,7 +1,7 @@
 """What a user setting is: its type, how a value is read, how it is shown."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import attrs
@@ -112,14 +112,17 @@ def _walk(tree: Tree) -> Iterator[tuple[str, Setting]]:
             yield from ((f"{entry.name}.{s.name}".lower(), s) for s in entry.settings)
 
 
-def describe(tree: Tree, values: Mapping[str, Any], known: Choices) -> dict[str, object]:
-    """Describe *tree* with the effective *values* (by id), less what is restricted."""
+def describe(
+    tree: Tree, values: Mapping[str, Any], known: Choices, restricted: Collection[str] = ()
+) -> dict[str, object]:
+    """Describe *tree* with the effective *values* (by id); of what is restricted, only the ids in *restricted*."""
 
     def shown(settings: tuple[Setting, ...], prefix: str = "") -> dict[str, object]:
+        found = ((f"{prefix}{s.name}".lower(), s) for s in settings)
         return {
-            s.name.lower(): s.on_wire(values[f"{prefix}{s.name}".lower()], known)
-            for s in settings
-            if not s.restricted
+            s.name.lower(): s.on_wire(values[setting_id], known)
+            for setting_id, s in found
+            if not s.restricted or setting_id in restricted
         }
 
     found: dict[str, object] = {}

@@ -7,12 +7,13 @@ from typing import Any
 
 import attrs
 
-from swarmkernel import Store
+from swarmkernel import Store, Vault
+from swarmkernel_basic_api.api_keys import ApiKeys
 from swarmkernel_basic_api.completions import Style, WordLists, found_files
 from swarmkernel_basic_api.config import BasicSettings
 from swarmkernel_basic_api.languages import Languages
 from swarmkernel_basic_api.presets import Presets
-from swarmkernel_basic_api.settings import Choices, SettingError, describe
+from swarmkernel_basic_api.settings import Choices, Setting, SettingError, describe
 from swarmkernel_basic_api.themes import THEMES
 from swarmkernel_basic_api.user_settings import ALIASES, DEFAULTS, SETTINGS, TREE
 from swarmkernel_basic_api.values import UserValues
@@ -28,35 +29,39 @@ SOUNDS = {
 }
 
 
-class BadSettingError(Exception):
+class BadSettingError(ValueError):
     """A value among several does not fit its setting; nothing was changed. The text names the setting."""
 
 
 @attrs.frozen
 class Users:
     """
-    The users' own choices; the service `UserData`.
+    The users' own choices; the services `UserData` and `UserAdmin`.
 
     *defaults* are the operator's values of settings. *sounds* is the folder of sounds.
     """
 
+    store: Store
     values: UserValues
     presets: Presets
+    keys: ApiKeys
     languages: Languages
     words: WordLists
     sounds: Path
-    defaults: Mapping[str, Any]
+    defaults: dict[str, Any]
 
     @classmethod
-    def of(cls, store: Store, data_dir: Path, limits: BasicSettings) -> "Users":
+    def of(cls, store: Store, vault: Vault, data_dir: Path, limits: BasicSettings) -> "Users":
         """Keep choices in *store*, and find languages, word lists and sounds under *data_dir*. Blocks."""
         return cls(
+            store,
             UserValues.of(store, limits.max_value_bytes),
             Presets.of(store, limits.max_presets),
+            ApiKeys.of(store, vault),
             Languages.load(data_dir / "languages"),
             WordLists(data_dir / "Autocompletions", limits.max_word_list_bytes),
             data_dir / "Audio",
-            limits.default_user,
+            dict(limits.default_user),
         )
 
     async def settings(self, user_id: str) -> Mapping[str, Any]:
@@ -72,9 +77,14 @@ class Users:
         """The user's changes to how parameters are shown, as the client stored them, or None."""
         return await self.values.get(user_id, "param_edits")
 
-    async def describe_settings(self, user_id: str) -> dict[str, object]:
-        """Describe the settings with the user's values as `GetUserSettings.settings` does."""
-        return describe(TREE, await self.settings(user_id), await asyncio.to_thread(self._choices))
+    async def describe_settings(self, user_id: str, restricted: Mapping[str, Any]) -> dict[str, object]:
+        """
+        Describe the settings with the user's values as `GetUserSettings.settings` does.
+
+        Restricted settings are left out, but for those whose values are given in *restricted*.
+        """
+        values = {**await self.settings(user_id), **restricted}
+        return describe(TREE, values, await asyncio.to_thread(self._choices), restricted)
 
     async def change_settings(self, user_id: str, wanted: Mapping[str, Any]) -> list[str]:
         """
@@ -92,13 +102,26 @@ class Users:
             if setting is None or setting.restricted or (value is None and is_textual):
                 skipped.append(key)
                 continue
-            try:
-                changes[setting_id] = setting.read(value, known)
-            except SettingError as exc:
-                raise BadSettingError(f"{key}: {exc}. Nothing was changed.") from None
+            changes[setting_id] = _value(key, setting, value, known)
         if changes:
             await self.values.update(user_id, "settings", lambda old: {**old, **changes})
         return skipped
+
+    async def read_settings(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Check *wanted*, by ids of settings, without changing anything; `BadSettingError` as for a change."""
+        known = await asyncio.to_thread(self._choices)
+        return {key: _value(key, SETTINGS[key], value, known) for key, value in wanted.items()}
+
+    def change_defaults(self, values: Mapping[str, Any]) -> None:
+        """Set values, by ids of settings, for users who have not chosen their own, until the server ends."""
+        self.defaults.update(values)
+
+    async def forget(self, user_id: str) -> None:
+        """Delete everything that is kept for a user."""
+        async with self.store.transaction():
+            await self.values.forget(user_id)
+            await self.presets.forget(user_id)
+            await self.keys.forget(user_id)
 
     async def completions(self, user_id: str) -> list[str] | None:
         """The words that the user's prompts are completed from, or None."""
@@ -120,3 +143,10 @@ class Users:
             "sounds": tuple((name, name or "None") for name in ("", *self._sounds())),
             "word_lists": tuple((name, name or "None") for name in ("", *self.words.names())),
         }
+
+
+def _value(key: str, setting: Setting, value: object, known: Choices) -> Any:
+    try:
+        return setting.read(value, known)
+    except SettingError as exc:
+        raise BadSettingError(f"{key}: {exc}. Nothing was changed.") from None

@@ -22,6 +22,12 @@ def key_of(user_id: str, name: str) -> str:
     return f"{user_id}/{name}"
 
 
+async def delete_all(rows: Collection[Any], user_id: str) -> None:
+    """Delete what *rows* hold of a user."""
+    for row in await rows.items(key_of(user_id, "")):
+        await rows.delete(row.key)
+
+
 @attrs.define
 class UserValues:
     """Named JSON objects of users, at most *max_bytes* each."""
@@ -49,6 +55,10 @@ class UserValues:
     ) -> None:
         """Change the value atomically; *change* gets an empty object if it was never set."""
         await self._rows.update(key_of(user_id, name), lambda old: change(old or {}))
+
+    async def forget(self, user_id: str) -> None:
+        """Delete all values of a user."""
+        await delete_all(self._rows, user_id)
 
 
 def lists_of_texts(value: Mapping[str, Any]) -> Mapping[str, list[str]]:

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from swarmkernel import Services
-from swarmkernel_basic_api.identity import viewing_user
+from swarmkernel import Permissions, Services, Session, viewer
+from swarmkernel_basic_api.permissions import GENERATE_TAB
 from swarmkernel_basic_api.users import SOUNDS, Users
 
 HEADERS = {
@@ -29,10 +29,10 @@ def mounts(services: Services) -> Sequence[BaseRoute]:
 
 async def _preset_picture(services: Services, request: Request) -> Response:
     """Answer with the picture of one of the caller's own presets."""
-    user_id = await _viewer(services, request)
-    if user_id is None:
-        return _no(400, "invalid_user", "You are not logged in.")
-    picture = await services.get(Users).presets.picture(user_id, request.path_params["title"])
+    session = await viewer(services, request)
+    if session is None or not _may_look(services, session):
+        return _nobody(session)
+    picture = await services.get(Users).presets.picture(session.user_id, request.path_params["title"])
     if picture is None:
         return _no(404, "file_not_found", "There is no such picture.")
     return Response(picture, media_type="image/jpeg", headers=HEADERS)
@@ -40,8 +40,9 @@ async def _preset_picture(services: Services, request: Request) -> Response:
 
 async def _sound(services: Services, request: Request) -> Response:
     """Answer with a sound; its name is looked up among those that can be chosen."""
-    if await _viewer(services, request) is None:
-        return _no(400, "invalid_user", "You are not logged in.")
+    session = await viewer(services, request)
+    if session is None or not _may_look(services, session):
+        return _nobody(session)
     name = request.path_params["name"]
     if not name.isprintable() or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
         return _no(400, "bad_path", "This is not the name of a file.")
@@ -55,9 +56,14 @@ async def _sound(services: Services, request: Request) -> Response:
     return FileResponse(path, headers=HEADERS, media_type=SOUNDS[path.suffix.lower()], stat_result=stat)
 
 
-async def _viewer(services: Services, request: Request) -> str | None:
-    peer = request.client.host if request.client else ""
-    return await viewing_user(services, request.headers, peer)
+def _may_look(services: Services, session: Session) -> bool:
+    return services.get(Permissions).allowed(session, GENERATE_TAB)
+
+
+def _nobody(session: Session | None) -> Response:
+    if session is None:
+        return _no(400, "invalid_user", "You are not logged in.")
+    return _no(400, "unauthorized", "You lack permission to see this.")
 
 
 def _no(status: int, error_id: str, text: str) -> Response:
