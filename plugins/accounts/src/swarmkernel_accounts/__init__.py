@@ -1,5 +1,6 @@
 """Users, roles, passwords and login tokens."""
 
+from swarmkernel_accounts.changes import Changes
 from swarmkernel_accounts.directory import Directory
 from swarmkernel_accounts.names import RESERVED, clean_name
 from swarmkernel_accounts.passwords import PasswordError, Passwords
@@ -13,6 +14,7 @@ __all__ = [
     "RESERVED",
     "AccountError",
     "AccountsSettings",
+    "Changes",
     "Directory",
     "PasswordError",
     "Passwords",

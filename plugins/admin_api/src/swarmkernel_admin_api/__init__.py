@@ -1,0 +1,1 @@
+"""The routes that manage users and roles, and read the audit log."""
