@@ -190,9 +190,8 @@ class RequestReader:
         settings = await users.settings(session.user_id) if users else {}
         request = self._finish(draft, session, settings, extra)
         check_limits(request, self.limits)
-        if (
-            session.ended.is_set()
-        ):  # while this waited, after the interrupt that would have caught the request
+        # It may have ended while this waited, and then the interrupt that goes with it came too early.
+        if session.ended.is_set():
             raise SessionEndedError("The session has ended.")
         return request
 
