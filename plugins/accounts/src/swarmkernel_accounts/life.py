@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import attrs
 
@@ -25,6 +26,7 @@ from swarmkernel_accounts.changes import Changes
 from swarmkernel_accounts.directory import Directory
 from swarmkernel_accounts.first_owner import FirstOwner
 from swarmkernel_accounts.gate import Gate
+from swarmkernel_accounts.leftovers import Leftovers
 from swarmkernel_accounts.local import is_loopback
 from swarmkernel_accounts.passwords import Passwords
 from swarmkernel_accounts.settings import AccountsSettings
@@ -58,7 +60,7 @@ async def open_accounts(services: Services) -> Parts:
         trusts_local=settings.required and settings.trust_localhost and is_local,
     )
     tokens = Tokens.of(store, changes, settings)
-    directory.leaving.append(tokens.revoke_all)
+    directory.leaving += (tokens.revoke_all, Leftovers.of(store).leave)
     await directory.seed(services.get(Permissions).by_id.values())
     return Parts(changes, directory, tokens)
 
@@ -98,6 +100,8 @@ async def _offer(services: Services, settings: AccountsSettings) -> Parts:
         services.add(Limits, gate)  # type: ignore[type-abstract]
         services.get(FirstOwner).announce()
         _warn(services.get(ServerSettings), settings)
+    store = services.get(Store)  # type: ignore[type-abstract]
+    parts.changes.listen(partial(Leftovers.of(store).clear, services))
     return parts
 
 
