@@ -1,10 +1,16 @@
 """Servers to attack, shared by the tests of one module."""
 
 import os
+from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from swarmkernel.testing import FakeDistributions, LiveServer
+from tests.security.people import REQUIRED, People, within
+
+ROOT = Path(__file__).parents[1]
 
 #: Nothing here needs real models.
 LIGHT = ["--disable", "backends_torch", "--disable", "starter_model"]
@@ -57,6 +63,13 @@ def swarm_routes():
 '''
 
 
+def plugin(tmp_path_factory, name: str, code: str, **facts) -> dict[str, str]:
+    """Variables that make a server see a plugin as installed."""
+    folder = tmp_path_factory.mktemp(name)
+    FakeDistributions(folder).add(name, code, **facts)
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
 @pytest.fixture(name="start", scope="module")
 def _start(tmp_path_factory):
     """Start servers that stop when the module's tests have run; keywords are environment variables."""
@@ -64,10 +77,7 @@ def _start(tmp_path_factory):
 
     def start(*args, data_dir=None, probe=False, **env):
         if probe:
-            folder = tmp_path_factory.mktemp("probe")
-            FakeDistributions(folder).add("probe", PROBE)
-            paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
-            env["PYTHONPATH"] = os.pathsep.join(paths)
+            env |= plugin(tmp_path_factory, "probe", PROBE)
         server = LiveServer(data_dir or tmp_path_factory.mktemp("data"), [*LIGHT, *args], env)
         started.append(server)
         return server.start()
@@ -75,3 +85,24 @@ def _start(tmp_path_factory):
     yield start
     for server in started:
         server.kill()
+
+
+@pytest.fixture(name="painting", scope="module")
+def _painting(start, tmp_path_factory):
+    """Start a server with accounts, a backend that paints slowly when told to, and a model; everybody on it."""
+
+    def start_one(*args, **env):
+        data = tmp_path_factory.mktemp("data")
+        models = data / "Models" / "Stable-Diffusion"
+        models.mkdir(parents=True)
+        facts = {"modelspec.architecture": "stable-diffusion-v1"}
+        save_file({"weight": np.zeros((2, 2), np.float16)}, models / "alpha.safetensors", facts)
+        painter = (ROOT / "soak" / "painter.py").read_text()
+        requires = ["swarmkernel", "swarmkernel-backend-api", "swarmkernel-t2i-api"]
+        env = {**REQUIRED, "PAINTER_SLOTS": "50", "SWARMKERNEL_T2I_API__SOCKET_GRACE": "0.1", **env}
+        env |= plugin(tmp_path_factory, "painter", painter, requires=requires)
+        people = People(start(*args, data_dir=data, **env))
+        within(60, lambda: people.owner.post("GetCurrentStatus")["backend_status"]["status"] == "running")
+        return people
+
+    return start_one

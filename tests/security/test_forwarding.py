@@ -51,7 +51,7 @@ def _server(start):
 @pytest.fixture(name="proxied", scope="module")
 def _proxied(start):
     """A server behind proxies."""
-    return start(probe=True, SWARMKERNEL_SERVER__TRUSTED_PROXIES=json.dumps(PROXIES))
+    return start("--allow-open-network", probe=True, SWARMKERNEL_SERVER__TRUSTED_PROXIES=json.dumps(PROXIES))
 
 
 def ask(server, headers, **kwargs):

@@ -176,7 +176,7 @@ def test_default_ports(server):
 
 def test_a_strangers_word_about_the_scheme(server, start):
     """Only a trusted proxy can say that the client sees HTTPS."""
-    proxied = start(SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
+    proxied = start("--allow-open-network", SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
     secure = [("X-Forwarded-Proto", "https")]
     for one, statuses_ in ((server, (403, 200)), (proxied, (200, 403))):
         found = [ask(one, f"{s}://127.0.0.1:{{port}}", extra=secure).status for s in ("https", "http")]
