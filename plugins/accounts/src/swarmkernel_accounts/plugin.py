@@ -3,9 +3,13 @@
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
-from swarmkernel import Permission, Services, Session, hookimpl
+import click
+
+from swarmkernel import Permission, Route, Services, Session, hookimpl
+from swarmkernel_accounts.commands import commands
 from swarmkernel_accounts.life import life, vote
 from swarmkernel_accounts.permissions import PERMISSIONS
+from swarmkernel_accounts.routes import ROUTES
 from swarmkernel_accounts.settings import AccountsSettings
 
 
@@ -13,6 +17,12 @@ from swarmkernel_accounts.settings import AccountsSettings
 def swarm_settings() -> type:
     """Declare the table ``[accounts]``."""
     return AccountsSettings
+
+
+@hookimpl
+def swarm_routes() -> Iterable[Route]:
+    """Declare the routes about logging in, passwords and login tokens."""
+    return ROUTES
 
 
 @hookimpl
@@ -31,3 +41,9 @@ def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
 def swarm_vote(services: Services, session: Session, permission: Permission) -> bool | None:
     """Allow what the user's roles do, and refuse all else, while accounts are required."""
     return vote(services, session, permission)
+
+
+@hookimpl
+def swarm_commands() -> Iterable[click.Command]:
+    """Add the commands ``users`` and ``tokens``."""
+    return commands()
