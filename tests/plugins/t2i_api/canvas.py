@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 from PIL import Image
 
-from swarmkernel_backend_api import BackendError, BackendType, NewBackend, hookimpl
+from swarmkernel_backend_api import BackendError, BackendType, NewBackend, hookimpl, setting
 from swarmkernel_models_api import Loaded, LoadProgress
 from swarmkernel_t2i_api import Output, Param, Preview, Progress
 
@@ -31,6 +31,7 @@ class Settings:
     slots: int = 1
     step_seconds: float = 0.0
     load_seconds: float = 0.0
+    key: str = setting("", title="ApiKey", secret=True)
 
 
 @attrs.define
