@@ -1,12 +1,11 @@
 """Fetching a file: from servers that do well, and from servers that lie, stall and lead astray."""
 
 import asyncio
+import contextlib
 import hashlib
-import http.server
 import os
 import shutil
 import socket
-import ssl
 import subprocess
 import threading
 import time
@@ -20,65 +19,16 @@ from swarmkernel_models_api.errors import FetchError
 from swarmkernel_models_api.fetch import Bounds, Source, fetch
 
 from .conftest import write
+from .hosts import page, serving
 
 EASY = Bounds(stall_seconds=5, spare_bytes=0, spare_fraction=0)
-
-
-@attrs.define
-class Host:
-    """A server on this machine: paths and what is done with a request for them; *asked* are the paths in order."""
-
-    pages: dict = attrs.field(factory=dict)
-    asked: list = attrs.field(factory=list)
-    heads: list = attrs.field(factory=list)
-    port: int = 0
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.port}{path}"
-
-    def add(self, path, page):
-        self.pages[path] = page
-        return self.url(path)
 
 
 @pytest.fixture(name="make_host")
 def _make_host():
     """Run servers until the test ends."""
-    servers = []
-
-    def make(certificate=None):
-        host = Host()
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self):
-                host.asked.append(self.path)
-                host.heads.append(dict(self.headers))
-                self.close_connection = True
-                try:
-                    host.pages[self.path](self)
-                except OSError:
-                    pass
-
-            def log_message(self, *_):
-                pass
-
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        server.daemon_threads = True
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        host.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        servers.append(server)
-        return host
-
-    yield make
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+    with contextlib.ExitStack() as running:
+        yield lambda certificate=None: running.enter_context(serving(certificate))
 
 
 @pytest.fixture(name="host")
@@ -95,21 +45,6 @@ def _content(tmp_path):
 @pytest.fixture(name="target")
 def _target(tmp_path):
     return tmp_path / "models" / "deep" / "new.safetensors"
-
-
-def page(content, *, status=200, length=None, **headers):
-    """A page that sends *content*; a length that is no number leaves that header out."""
-
-    def send(request):
-        request.send_response(status)
-        for name, value in headers.items():
-            request.send_header(name.replace("_", "-"), value)
-        if length != "":
-            request.send_header("Content-Length", str(len(content) if length is None else length))
-        request.end_headers()
-        request.wfile.write(content)
-
-    return send
 
 
 def to(location):
