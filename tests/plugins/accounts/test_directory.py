@@ -288,6 +288,8 @@ async def test_two_at_once(directory, store):
 IDS = st.sampled_from(["ann", "bob", "cid", "dan", "eve"])
 ROLE_IDS = st.sampled_from(["owner", "low", "mid", "top", "odd"])
 LISTS = st.lists(st.sampled_from(["a", "ab", "b"]), max_size=2).map(tuple)
+#: Who can do this can do all else.
+FULL_CONTROL = ("permission", "*")
 #: Every model that there is.
 MODELS = ["a", "aa", "ab", "abb", "b", "ba", "c"]
 ROLES = st.builds(
@@ -391,10 +393,10 @@ class Politics(RuleBasedStateMachine):
         except AccountError:
             assert before is self.directory._now
             return
-        if ("permission", "*") in mine:
+        if FULL_CONTROL in mine:
             return
         for who, can_now in everything(self.directory).items():
-            assert can_now <= could.get(who, set()) | mine
+            assert can_now <= could.get(who, set()) | mine or FULL_CONTROL in could[who]
         assert could.get(target, set()) <= mine, "somebody with more rights was changed"
 
     @invariant()
