@@ -1,9 +1,16 @@
-"""The black-box checks of the network API (numbered as in its specification) on a server without accounts."""
+"""
+The black-box checks of the network API, numbered as in its specification, on a server without accounts.
+
+Those with accounts (26, 27, 28, 30) are in `test_accounts`.
+"""
 
 import base64
+import contextlib
 import io
 import json
 import re
+import threading
+import time
 
 import pytest
 from PIL import Image
@@ -83,7 +90,8 @@ def test_7_and_8_sessions(client):
 def test_9_and_10_kinds(client):
     """9, 10: the wrong kind of call, and an unknown route over a socket."""
     body = {"session_id": client.session_id}
-    assert (400, "bad_request_method") == told(client.raw("GenerateText2ImageWS", body))
+    for route in ("InstallConfirmWS", "GenerateText2ImageWS"):
+        assert (400, "bad_request_method") == told(client.raw(route, body))
     for route, error_id in (("GetCurrentStatus", "bad_request_method"), ("Nope", "bad_route")):
         with connect(client.url.replace("http", "ws") + f"/API/{route}", proxy=None) as ws:
             ws.send(json.dumps(body))
@@ -106,35 +114,87 @@ def test_11_to_13_and_32_without_backends(bare):
     assert {} == bare.post("ListBackends")
 
 
-def test_14_to_17_backends(swarm_server):
-    """14 to 17: states, ids, the list, edits and renumbering."""
-    client = swarm_server.client()
-    first = client.post("ListBackends")
-    assert ["0"] == list(first)
-    assert 0 == first["0"]["id"]
-    assert {"result": "Success."} == client.post("ToggleBackend", backend_id=0, enabled="False")
-    assert {"result": "No change."} == client.post("ToggleBackend", backend_id=0, enabled=False)
-    assert "all_disabled" == _settled(client, "all_disabled")
-    assert 1 == client.post("AddNewBackend", type_id="torch")["id"]
-    client.post("EditBackend", backend_id=1, title="t", settings={"device": "cuda:99"})
-    assert "errored" == _settled(client, "errored")
-    assert "error" in client.post("EditBackend", backend_id=1, title="t", settings={}, new_id=0)
-    assert 7 == client.post("EditBackend", backend_id=1, title="t", settings={}, new_id=7)["id"]
-    assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=7)
-    added = client.post("AddNewBackend", type_id="torch")["id"]
-    assert added not in {0, 7}
+SYNTHETIC = """
+import attrs
+from swarmkernel_backend_api import hookimpl
+from swarmkernel_backend_api.testing.synthetic import SYNTHETIC
+@hookimpl
+def backend_types(): return [attrs.evolve(SYNTHETIC, in_process=True)]
+"""
+
+
+@pytest.fixture(name="synthetic")
+def _synthetic(swarm_dists, swarm_serve):
+    """A server without backends, and with a type whose backends start, fail or hang as they are told to."""
+    swarm_dists.add("synthetic", SYNTHETIC, requires=["swarmkernel", "swarmkernel-backend-api"])
+    client = swarm_serve("--disable", "backends_torch").client()
+
+    def add(**settings):
+        number = client.post("AddNewBackend", type_id="synthetic")["id"]
+        if settings:
+            edited = client.post("EditBackend", backend_id=number, title="t", settings=settings)
+            assert "error" not in edited, edited
+        return number
+
+    return client, add
+
+
+def settled(client, wanted, timeout=30):
+    """The status of all backends together, once it is what is waited for."""
+    until = time.monotonic() + timeout
+    while (found := client.post("GetCurrentStatus")["backend_status"])["status"] != wanted:
+        assert time.monotonic() < until, (found, client.post("ListBackends"))
+        time.sleep(0.1)
+    return found
+
+
+def test_12_and_14_states(synthetic):
+    """12, 14: booleans in text; one disabled backend, one that failed beside one that runs, one that still loads."""
+    client, add = synthetic
+    assert 0 == add()
+    settled(client, "running")
+    assert {"result": "Success."} == client.post("ToggleBackend", backend_id=0, enabled="FALSE")
+    settled(client, "all_disabled")
+    assert {"result": "Success."} == client.post("ToggleBackend", backend_id="0", enabled="TRUE")
+    assert {"result": "No change."} == client.post("ToggleBackend", backend_id=0, enabled=1)
+    settled(client, "running")
+    failing = add(verb="raise")
+    assert (LEVEL, "error") == ((found := settled(client, "errored")).keys(), found["class"])
+    assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=failing)
+    settled(client, "running")
+    add(start_seconds=60)
+    assert settled(client, "some_loading")["any_loading"] is True
+
+
+def test_15_and_17_numbers(synthetic):
+    """15, 17: ids count up and are not given twice; one can be chosen, unless it is taken."""
+    client, add = synthetic
+    assert [0, 1] == [add(), add()]
+    assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=1)
+    assert 2 == add()
+    edit = {"title": "t", "settings": {}}
+    assert "error" in client.post("EditBackend", backend_id=2, new_id=0, **edit)
+    assert 3 == client.post("EditBackend", backend_id=2, new_id=3, **edit)["id"]
+    assert {"0", "3"} == client.post("ListBackends").keys()
+    assert add() not in {0, 2, 3}
     assert "error" in client.post("AddNewBackend", type_id="nope")
 
 
-def _settled(client, wanted, timeout=60):
-    import time
-
-    until = time.monotonic() + timeout
-    while (found := client.post("GetCurrentStatus")["backend_status"]["status"]) != wanted:
-        if time.monotonic() > until:
-            return found
-        time.sleep(0.2)
-    return found
+def test_16_secrets(synthetic):
+    """16: the list is a map of text keys and objects with numeric ids; a secret is hidden, and kept if sent back so."""
+    client, add = synthetic
+    add(ApiKey="canary", Colour="red")
+    (shown,) = client.post("ListBackends").values()
+    assert ["0"] == list(client.post("ListBackends"))
+    assert (0, "\t<secret>", "red") == (shown["id"], *(shown["settings"][k] for k in ("ApiKey", "Colour")))
+    again = shown["settings"] | {"Colour": "blue"}
+    edited = client.post("EditBackend", backend_id=0, title="t", settings=again)
+    assert ("\t<secret>", "blue") == tuple(edited["settings"][k] for k in ("ApiKey", "Colour"))
+    assert "canary" not in json.dumps(client.post("ListBackends"))
+    assert (
+        ""
+        == client.post("EditBackend", backend_id=0, title="t", settings={"ApiKey": ""})["settings"]["ApiKey"]
+    )
 
 
 def test_18_to_20_presets(bare):
@@ -194,8 +254,18 @@ def test_24_and_25_languages_and_accounts(bare):
         "language"
     ].keys()
     assert "error" in bare.post("GetLanguage", language="xx")
-    for route in ("Logout", "ListMyAuthTokens", "CreateAuthToken"):
-        assert "error" in bare.post(route)
+    for route, body in {
+        "Logout": {},
+        "ListMyAuthTokens": {},
+        "CreateAuthToken": {"reason": "a test"},
+        "RevokeMyAuthToken": {"tokenId": "x"},
+    }.items():
+        response = bare.raw(route, {"session_id": bare.session_id, **body})
+        assert (200, True) == (response.status_code, bool(response.json()["error"])), route
+    for route in ("Login", "RegisterBasic"):
+        answer = bare.raw(route, {"username": "someone", "password": "long enough"})
+        assert (200, True) == (answer.status_code, "error_id" in answer.json())
+        assert "set-cookie" not in answer.headers
 
 
 def test_28_impersonation(bare):
@@ -204,10 +274,36 @@ def test_28_impersonation(bare):
     assert "session_id" in bare.raw("GetNewSession", {"impersonateUser": None}).json()
 
 
-def test_29_interrupts(client):
-    """29: InterruptAll is answered whether or not anything runs."""
-    assert {"success": True} == client.post("InterruptAll", other_sessions=False)
-    assert {"success": True} == client.post("InterruptAll", other_sessions="true")
+def test_29_interrupts(shared, client):
+    """29: InterruptAll ends the work of the calling session only; with `other_sessions`, of all the user's."""
+    other = shared.client()
+    assert {"success": True} == other.post("InterruptAll", other_sessions=False)
+    for everything, made in ((False, True), ("true", False)):
+        with long_work(client) as frames:
+            assert {"success": True} == other.post("InterruptAll", other_sessions=everything)
+        assert made == any("image" in frame for frame in frames), frames
+        assert made != any("interrupt" in frame.get("error", "") for frame in frames), frames
+
+
+@contextlib.contextmanager
+def long_work(client):
+    """Generate while something else happens; what the socket said, once all is over."""
+    frames, started = [], threading.Event()
+
+    def generate():
+        ask = {"images": 1, "steps": 30, "prompt": "a red circle", "donotsave": True}
+        with client.socket("GenerateText2ImageWS", **ask) as ws:
+            for message in ws:
+                frames.append(json.loads(message))
+                if "gen_progress" in frames[-1]:
+                    started.set()
+
+    thread = threading.Thread(target=generate)
+    thread.start()
+    assert started.wait(60)
+    yield frames
+    thread.join(60)
+    assert not thread.is_alive()
 
 
 def test_30_sessions_survive(swarm_serve, tmp_path):
@@ -258,10 +354,26 @@ def swarm_vote(session, permission): return False
     client = server.client()
     document = client.http.get("/openapi.json").json()
     routes = [path.removeprefix("/API/") for path in document["paths"]]
-    guarded = [r for r in routes if r != "GetNewSession"]
+    guarded = [r for r in routes if r not in {"GetNewSession", "Login", "RegisterBasic"}]
 
     assert len(guarded) > 25
     wrong = {r: client.raw(r, {"session_id": client.session_id}) for r in guarded}
     assert {} == {r: a.text for r, a in wrong.items() if (400, "bad_permissions") != told(a)}
     for route in ("GenerateText2ImageWS", "SelectModelWS"):
         assert ["bad_permissions"] == [f["error_id"] for f in client.stream(route, images=1, model="starter")]
+
+
+INSTALL = {"theme": "modern_dark", "installed_for": "just_self", "backend": "none", "models": "none"}
+INSTALL |= {"install_amd": False, "language": "en"}
+
+
+@pytest.mark.parametrize("key", ["", "x", None, 5, [], {"a": 1}, True])
+def test_parameters_of_the_older_dialect(swarm_serve, key):
+    """What only older clients send is taken, whatever it holds, and does nothing."""
+    server = swarm_serve("--disable", "backends_torch", "--disable", "starter_model")
+    client = server.client()
+    assert "status" in client.post("GetCurrentStatus", do_debug=key, stability_api_key=key)
+    frames = client.stream("InstallConfirmWS", **INSTALL, stability_api_key=key)
+
+    assert {"success": True} == frames[-1], frames
+    assert "error" in client.stream("InstallConfirmWS", **INSTALL)[-1]

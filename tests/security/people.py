@@ -59,7 +59,11 @@ class People:
     _count: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        body = {"username": "boss", "password": PASSWORD.format("boss"), "setup_token": setup_token(self.server)}
+        body = {
+            "username": "boss",
+            "password": PASSWORD.format("boss"),
+            "setup_token": setup_token(self.server),
+        }
         answer = self.server.client(login=False).raw("RegisterBasic", body)
         assert {"success": "true"} == answer.json(), answer.text
         self.owner = log_in(self.server, "boss")
@@ -98,7 +102,9 @@ def routes_of(server: LiveServer) -> dict[str, dict]:
         row["name"]: {
             "streams": row["transport"] == "websocket",
             "permission": None if row["permission"] == "public" else row["permission"],
-            "parameters": dict(re.findall(r"(\w+): (string|integer|number|boolean|array)", row["parameters"])),
+            "parameters": dict(
+                re.findall(r"(\w+): (string|integer|number|boolean|array)", row["parameters"])
+            ),
         }
         for row in listed
     }

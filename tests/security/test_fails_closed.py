@@ -17,7 +17,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_plugin(start, tmp_path, what):
-    """Accounts that are required but do not load stop the start, or at least let nobody in."""
+    """Accounts that are required but do not load stop the start."""
     name, code = BROKEN[what]
     file = tmp_path / name
     file.parent.mkdir(exist_ok=True)
@@ -28,15 +28,9 @@ def test_a_broken_plugin(start, tmp_path, what):
 
 
 def refuses(start, *args, **env):
-    """The server does not start, or knows nobody."""
-    try:
-        server = start(*args, **{**REQUIRED, **env})
-    except StartupError as error:
-        assert "accounts" in str(error)
-        return
-    answer = server.client(login=False).raw("GetNewSession").json()
-    assert "session_id" not in answer
-    server.stop()
+    """The server does not start, and says why."""
+    with pytest.raises(StartupError, match="accounts"):
+        start(*args, **{**REQUIRED, **env})
 
 
 def test_a_disabled_plugin(start):
@@ -47,9 +41,8 @@ def test_a_disabled_plugin(start):
 def test_settings_in_the_file(start, tmp_path):
     """The same where the settings file says that accounts are required."""
     (tmp_path / "swarmkernel.toml").write_text("[accounts]\nrequired = true\n")
-    env = dict.fromkeys(REQUIRED)
     with pytest.raises(StartupError, match="accounts"):
-        start("--disable", "accounts", data_dir=tmp_path, **{k: v for k, v in env.items() if v})
+        start("--disable", "accounts", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "127.0.0.1 behind a proxy"])

@@ -148,7 +148,7 @@ def delete(case):
 
 def shell_set_password(case):
     """The operator sets the password."""
-    case.shell("users", "set-password", case.name, given=f"{NEW_PASSWORD}\n" * 2)
+    case.shell("users", "set-password", case.name, "--password-stdin", given=f"{NEW_PASSWORD}\n")
     return [case.first, case.second]
 
 
@@ -160,13 +160,8 @@ def shell_roles(case):
 
 def shell_delete(case):
     """The operator deletes the user."""
-    case.shell("users", "delete", case.name, *(["--yes"] if "--yes" in case_help(case) else []))
+    case.shell("users", "delete", case.name)
     return [case.first, case.second]
-
-
-def case_help(case) -> str:
-    """What the command says of itself."""
-    return command(case.people.server, "users", "delete", "--help").stdout
 
 
 def shell_revoke(case):
@@ -175,7 +170,17 @@ def shell_revoke(case):
     return [case.first]
 
 
-CAUSES = [logout, change_password, reset_password, clear_password, revoke, revoke_own, lower_role, raise_role, delete]
+CAUSES = [
+    logout,
+    change_password,
+    reset_password,
+    clear_password,
+    revoke,
+    revoke_own,
+    lower_role,
+    raise_role,
+    delete,
+]
 CAUSES += [shell_set_password, shell_roles, shell_delete, shell_revoke]
 
 
@@ -221,7 +226,9 @@ def test_a_changed_role_ends_all_sessions_under_it(people):
 
 def test_a_deleted_role_ends_all_sessions_under_it(people):
     """So does a role that is deleted."""
-    role = people.role("passing", ["fundamental_generate_tab_access", "basic_image_generation", "model_params"])
+    role = people.role(
+        "passing", ["fundamental_generate_tab_access", "basic_image_generation", "model_params"]
+    )
     case = Case(people, role)
     people.done("AdminDeleteRole", name=role)
 

@@ -1,0 +1,480 @@
+"""Guessing passwords is slow, whatever headers say; it tells nothing about who exists; nobody gets in unasked."""
+
+import json
+import re
+import statistics
+import threading
+import time
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.security.people import PASSWORD, REQUIRED, People, command, log_in, routes_of, setup_token
+from tests.security.raw import JSON, dial, send
+
+ON = {"SWARMKERNEL_ACCOUNTS__REQUIRED": "true"}
+PLENTY = 100_000
+
+
+def login(server, name="someone", password="a wrong password", headers=(), **kwargs):
+    """An attempt to log in, from an address of one's choice."""
+    body = json.dumps({"username": name, "password": password}).encode()
+    return send(server, "POST", "/API/Login", [*JSON, *headers], body, **kwargs)
+
+
+def limited(**limits) -> dict[str, str]:
+    """Settings under which only the named limits count."""
+    names = ("logins_per_address", "logins_per_network", "logins_per_name", "failed_logins")
+    return ON | {f"SWARMKERNEL_ACCOUNTS__{n.upper()}": str(limits.get(n, PLENTY)) for n in names}
+
+
+FORWARDED = [
+    "X-Forwarded-For",
+    "Forwarded",
+    "X-Real-IP",
+    "Via",
+    "CF-Connecting-IP",
+    "True-Client-IP",
+    "X-Client-IP",
+]
+
+
+def test_the_sixth_attempt(start):
+    """Five attempts a minute are taken from one address; the sixth is `ratelimit`, whatever any header says."""
+    server = start(**ON)
+    People(server)  # which is one login, from 127.0.0.1
+    found = [login(server, f"user{n}", via="127.0.0.7").error_id for n in range(6)]
+    assert ["invalid_login"] * 5 + ["ratelimit"] == found
+    for number in range(30):
+        spoofed = [(name, f"10.{number}.0.{number}") for name in FORWARDED] + [
+            ("User-Agent", f"agent {number}")
+        ]
+        assert "ratelimit" == login(server, f"another{number}", headers=spoofed, via="127.0.0.7").error_id
+    assert "ratelimit" == login(server, "boss", PASSWORD.format("boss"), via="127.0.0.7").error_id
+    assert "invalid_login" == login(server, via="127.0.0.8").error_id
+
+
+@pytest.fixture(name="spoofing", scope="module")
+def _spoofing(start):
+    """A server whose limit of an address is used up."""
+    server = start(**ON)
+    People(server)
+    for _ in range(5):
+        login(server, via="127.0.0.9")
+    return server
+
+
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    chain=st.lists(
+        st.tuples(
+            st.sampled_from(FORWARDED), st.one_of(st.ip_addresses().map(str), st.text("0123456789.:, x"))
+        )
+    )
+)
+def test_no_header_helps(spoofing, chain):
+    """No chain of forwarding headers makes a client another one."""
+    assert "ratelimit" == login(spoofing, headers=chain, via="127.0.0.9").error_id
+
+
+def test_behind_a_proxy_clients_are_apart(start):
+    """Behind a trusted proxy each client has its own limit, and cannot choose another by what it sends."""
+    server = start(**ON, SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
+    People(server)
+
+    def ask(client, spoofed=""):
+        said = [("X-Forwarded-For", f"{spoofed}{client}")]
+        return login(server, f"u{time.monotonic_ns()}", headers=said).error_id
+
+    assert ["invalid_login"] * 5 + ["ratelimit"] == [ask("198.51.100.7") for _ in range(6)]
+    assert {"ratelimit"} == {ask("198.51.100.7", f"203.0.113.{n}, ") for n in range(20)}
+    assert "invalid_login" == ask("203.0.113.50")
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_network_has_a_limit(start, family):
+    """Many addresses of one network share a limit; of IPv6 a /64 is as good as one address."""
+    server = start(**ON, SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
+    People(server)
+
+    def ask(client):
+        return login(server, f"u{time.monotonic_ns()}", headers=[("X-Forwarded-For", client)]).error_id
+
+    if family == 6:
+        assert ["invalid_login"] * 5 + ["ratelimit"] == [ask(f"2001:db8::{n}") for n in range(6)]
+        found = [ask(f"2001:db8:0:{n:x}::1") for n in range(1, 25)]
+        assert "invalid_login" == ask("2001:db8:1::1")
+    else:
+        found = [ask(f"198.51.100.{n}") for n in range(1, 25)]
+        assert "invalid_login" == ask("198.51.101.1")
+    assert 15 <= found.count("invalid_login") <= 20
+    assert "ratelimit" == found[-1]
+
+
+def test_a_name_has_a_limit(start):
+    """Many addresses cannot guess the password of one user, and the limit does not tell whether there is one."""
+    server = start(**limited())
+    people = People(server)
+    name = people.add()
+
+    def tries(of):
+        return [login(server, of, via=f"127.0.{n}.1").error_id for n in range(1, 12)]
+
+    found = tries(name)
+    assert found == tries("nobody_at_all")
+    assert "ratelimit" == found[-1]
+    assert found.count("invalid_login") <= 5
+    assert 200 == people.owner.raw("GetCurrentStatus", {"session_id": people.owner.session_id}).status_code
+
+
+def test_everybody_together_has_a_limit(start):
+    """Failures of all addresses and names together are bounded, which keeps nobody from a session they have."""
+    server = start(**limited(failed_logins=10))
+    people = People(server)
+    found = [login(server, f"u{n}", via=f"127.1.{n}.1").error_id for n in range(20)]
+
+    assert ["invalid_login"] * 10 + ["ratelimit"] * 10 == found
+    assert "status" in people.owner.post("GetCurrentStatus")
+
+
+def test_limits_are_for_registration_too(start):
+    """Registration counts like logging in."""
+    server = start(**ON, SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION="true")
+    People(server)
+
+    def register(number):
+        body = json.dumps({"username": f"newcomer{number}", "password": "long enough"}).encode()
+        return send(server, "POST", "/API/RegisterBasic", JSON, body, via="127.0.0.4").error_id
+
+    found = [register(n) for n in range(7)]
+    assert [None] * 5 + ["ratelimit"] * 2 == found
+    assert "ratelimit" == login(server, "newcomer1", "long enough", via="127.0.0.4").error_id
+
+
+@pytest.fixture(name="people", scope="module")
+def _people(start):
+    """A server without limits, and everybody on it."""
+    return People(start(**limited()))
+
+
+CASES = {
+    "unknown": ("nobody_here", "a wrong password"),
+    "wrong": ("{name}", "a wrong password"),
+    "no password": ("{cleared}", "a wrong password"),
+    "prehashed": ("{name}", "0" * 64),
+    "marked": ("{name}", "__swarmdoprehash:swarmclientpw:{name}:wrong"),
+}
+
+
+def test_answers_are_uniform(people):
+    """Unknown user, wrong password and no password get the same bytes, status and headers."""
+    name, cleared = people.add(), people.add()
+    people.done("AdminSetUserPassword", name=cleared, password="")
+    found = {}
+    for case, (user, password) in CASES.items():
+        names = {"name": name, "cleared": cleared}
+        reply = login(people.server, user.format(**names), password.format(**names))
+        headers = sorted((k.lower(), v) for k, v in reply.headers if k.lower() != "date")
+        found[case] = (reply.status, reply.body, headers)
+    assert 1 == len({str(value) for value in found.values()}), found
+    assert 200 == found["wrong"][0]
+    assert b"invalid_login" in found["wrong"][1]
+    assert "set-cookie" not in str(found["wrong"][2])
+
+
+def test_times_are_uniform(people):
+    """An unknown user takes as long as a wrong password, measured in turns."""
+    name = people.add()
+    taken = {"nobody_here": [], name: []}
+    limit = 40
+    for number in range(limit):
+        for user in taken if number % 2 else reversed(taken):
+            began = time.perf_counter()
+            reply = login(people.server, user, f"a wrong password {number}")
+            taken[user].append(time.perf_counter() - began)
+            assert reply.error_id in {"invalid_login", "ratelimit"}
+    quick, slow = sorted(statistics.median(times) for times in taken.values())
+    assert slow < 1.25 * quick, taken
+
+
+def test_no_login(start):
+    """Where logging in by password is off, the right password is as wrong as any other."""
+    server = start(**limited(), SWARMKERNEL_ACCOUNTS__ALLOW_LOGIN="false")
+    body = {"username": "boss", "password": PASSWORD.format("boss"), "setup_token": setup_token(server)}
+    assert {"success": "true"} == server.client(login=False).raw("RegisterBasic", body).json()
+    right, wrong = login(server, "boss", PASSWORD.format("boss")), login(server, "boss")
+    assert (right.status, right.body) == (wrong.status, wrong.body)
+    assert [] == right.all("set-cookie")
+
+
+@pytest.mark.parametrize("open_", [False, True], ids=["closed", "open"])
+@pytest.mark.parametrize("required", [False, True], ids=["without accounts", "with accounts"])
+def test_registration(start, required, open_):
+    """Registration makes a user only where there are accounts and it is allowed; else it answers uniformly."""
+    server = start(
+        **(limited() if required else {}),
+        SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION=str(open_).lower(),
+    )
+    owner = People(server).owner if required else server.client()
+    before = owner.post("AdminListUsers")["users"]
+    bodies = set()
+    names = ["newcomer", "boss", "local", "admin", "_x_y_", "1abc", "newcomer"]
+    for name in names:
+        body = json.dumps({"username": name, "password": "long enough"}).encode()
+        bodies.add(send(server, "POST", "/API/RegisterBasic", JSON, body).body)
+    after = owner.post("AdminListUsers")["users"]
+
+    if required and open_:
+        assert ["newcomer"] == sorted(set(after) - set(before))
+        roles = owner.post("AdminGetUserInfo", name="newcomer")["settings"]["roles"]["value"]
+        assert "user" in roles
+        assert "owner" not in roles
+    else:
+        assert before == after
+        assert 1 == len(bodies), bodies
+        assert "registration_failed" == json.loads(bodies.pop())["error_id"]
+
+
+def test_registration_grants_nothing_that_is_asked_for(start):
+    """No extra key of a registration makes a user more than the settings say."""
+    server = start(**limited(), SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION="true")
+    people = People(server)
+    more = {"role": "owner", "roles": ["owner"], "permissions": ["*"], "setup_token": "0" * 32}
+    for number, extra in enumerate([{}, *({k: v} for k, v in more.items()), more]):
+        body = {"username": f"newcomer{number}", "password": "long enough", **extra}
+        server.client(login=False).raw("RegisterBasic", body)
+    users = people.owner.post("AdminListUsers")["users"]
+    assert "newcomer0" in users
+    for name in users:
+        if name != "boss":
+            assert "*" not in log_in(server, name, "long enough").raw("GetNewSession").json()["permissions"]
+
+
+def test_others_are_served_meanwhile(people):
+    """While many wrong logins run, a light call takes no longer than a fraction of a second."""
+    stop, light = threading.Event(), []
+
+    def guess(number):
+        while not stop.is_set():
+            login(people.server, f"guess{number}")
+
+    threads = [threading.Thread(target=guess, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert "status" in people.owner.post("GetCurrentStatus")
+            light.append(time.monotonic() - began)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert len(light) > 20
+    assert sorted(light)[int(len(light) * 0.9)] < 0.5, sorted(light)[-5:]
+
+
+def test_the_queue_of_guesses_is_bounded(people):
+    """More guesses at a time than wait are told to come again, instead of piling up."""
+    bodies = [
+        json.dumps({"username": f"flood{n}", "password": "a wrong password"}).encode() for n in range(80)
+    ]
+    head = "POST /API/Login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    connections = [dial(people.server) for _ in bodies]
+    try:
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        found = [re.search(rb'"error_id":"(\w+)"', connection.recv(4096))[1] for connection in connections]
+    finally:
+        for connection in connections:
+            connection.close()
+    assert {b"invalid_login", b"ratelimit"} == set(found)
+    assert found.count(b"ratelimit") > 10
+
+
+class TestFirstOwner:
+    """Before there is an owner nobody gets in but with the token that the server printed, once."""
+
+    def test_setup_required(self, start):
+        """A new session and a login are refused with 403 `setup_required`, and no route works."""
+        server = start(**limited())
+        for route, body in (
+            ("GetNewSession", {}),
+            ("Login", {"username": "boss", "password": "long enough"}),
+        ):
+            reply = send(server, "POST", f"/API/{route}", JSON, json.dumps(body).encode())
+            assert (403, "setup_required") == (reply.status, reply.error_id)
+        client = server.client(login=False)
+        for name, facts in routes_of(server).items():
+            if facts["permission"] and not facts["streams"]:
+                assert "basic_api" == client.post(name)["error_id"]
+        for target in ("/View/local/x.png", "/Output/x.png", "/Audio/x.mp3", "/ViewSpecial/Preset/x"):
+            reply = send(server, "GET", target)
+            assert reply.status in {400, 403}, (target, reply)
+
+    def test_the_token_works_once(self, start):
+        """The token makes one owner, who can log in; a second use, or another token, makes nobody."""
+        server = start(**limited())
+        token = setup_token(server)
+
+        def register(name, given):
+            body = {"username": name, "password": PASSWORD.format(name), "setup_token": given}
+            return server.client(login=False).raw("RegisterBasic", body).json()
+
+        for wrong in ("", "0" * len(token), token[:-1], token + "0", token.upper() + "x", " " + token, "*"):
+            assert "success" not in register("intruder", wrong), wrong
+        assert {"success": "true"} == register("first", token)
+        assert "success" not in register("second", token)
+        owner = log_in(server, "first")
+        assert ["first"] == owner.post("AdminListUsers")["users"]
+        assert "*" in owner.raw("GetNewSession").json()["permissions"]
+        server.stop()
+        server.start()
+        assert not any("setup_token" in line for line in server.log)
+        assert "success" not in register("third", token)
+
+    def test_only_one_of_many_wins(self, start):
+        """Of many who use the token at the same time, one becomes the owner."""
+        server = start(**limited())
+        token, won = setup_token(server), []
+
+        def register(number):
+            name = f"racer{number}"
+            body = {"username": name, "password": PASSWORD.format(name), "setup_token": token}
+            won.append((name, server.client(login=False).raw("RegisterBasic", body).json().get("success")))
+
+        threads = [threading.Thread(target=register, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        winners = [name for name, success in won if success]
+        assert 1 == len(winners), won
+        assert winners == log_in(server, winners[0]).post("AdminListUsers")["users"]
+
+    def test_a_restart_makes_another_token(self, start):
+        """The token of an earlier start is worth nothing."""
+        server = start(**limited())
+        old = setup_token(server)
+        server.stop()
+        server.start()
+        assert old != setup_token(server)
+        body = {"username": "late", "password": "long enough", "setup_token": old}
+        assert "success" not in server.client(login=False).raw("RegisterBasic", body).json()
+
+    def test_the_command_line_makes_one_too(self, start):
+        """An owner made by the command opens the door, and closes it for the token, while the server runs."""
+        server = start(**limited())
+        token = setup_token(server)
+        done = command(
+            server, "users", "add", "shelly", "--role", "owner", "--password-stdin", given="long enough\n"
+        )
+        assert 0 == done.returncode, done.stderr
+        until = time.monotonic() + 5
+        while send(server, "POST", "/API/GetNewSession", JSON, b"{}").error_id == "setup_required":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        body = {"username": "late", "password": "long enough", "setup_token": token}
+        assert "success" not in server.client(login=False).raw("RegisterBasic", body).json()
+        assert ["shelly"] == log_in(server, "shelly", "long enough").post("AdminListUsers")["users"]
+
+    def test_the_token_is_not_kept(self, start):
+        """The token is printed, and is in no file."""
+        server = start(**limited())
+        token = setup_token(server).encode()
+        files = [f for f in server.data_dir.rglob("*") if f.is_file()]
+        assert files
+        assert [] == [f.name for f in files if token in f.read_bytes()]
+
+
+COOKIE = re.compile(r"swarm_token=([0-9a-f]+)\.([0-9a-f]{32})\.([0-9a-f]{32});(.*)")
+
+
+def test_cookies(people, start):
+    """A login sets a cookie that scripts and other sites cannot use, for HTTPS alone where the client sees that."""
+    name = people.add()
+    proxied = start(**REQUIRED, SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
+    People(proxied).add("user", name)
+    for server, headers, secure in (
+        (people.server, [], False),
+        (people.server, [("X-Forwarded-Proto", "https")], False),
+        (proxied, [("X-Forwarded-Proto", "https")], True),
+        (proxied, [("X-Forwarded-Proto", "http")], False),
+    ):
+        (cookie,) = login(server, name, PASSWORD.format(name), headers).all("set-cookie")
+        user, _, _, rest = COOKIE.fullmatch(cookie).groups()
+        flags = [flag.strip().lower() for flag in rest.split(";")]
+        assert name == bytes.fromhex(user).decode()
+        assert {"httponly", "samesite=lax", "path=/"} <= set(flags)
+        assert secure == ("secure" in flags)
+        assert not any(flag.startswith("domain") for flag in flags)
+
+
+def test_ambiguous_cookies(people):
+    """Of several differing cookies of the name none counts, so that nobody can slip theirs before the user's."""
+    first, second = (people.client() for _ in range(2))
+    ours, theirs = (c.http.cookies["swarm_token"] for c in (first, second))
+
+    def who(*headers):
+        return send(people.server, "POST", "/API/GetNewSession", [*JSON, *headers], b"{}")
+
+    assert "session_id" in json.loads(who(("Cookie", f"swarm_token={ours}")).body)
+    for headers in (
+        [("Cookie", f"swarm_token={ours}; swarm_token={theirs}")],
+        [("Cookie", f"swarm_token={ours}"), ("Cookie", f"swarm_token={theirs}")],
+        [("Cookie", f"swarm_token={theirs}; x=1; swarm_token=")],
+        [("Cookie", f"swarm_token=x; swarm_token={ours}")],
+    ):
+        assert "not_logged_in" == who(*headers).error_id, headers
+
+
+def test_bearer(people):
+    """A made token works as a bearer of it, in this header only, and never in an address."""
+    client = people.client()
+    token = client.post("CreateAuthToken", reason="a program")["token"]
+
+    def who(*headers, target="/API/GetNewSession", body=b"{}"):
+        return json.loads(send(people.server, "POST", target, [*JSON, *headers], body).body)
+
+    assert "session_id" in who(("Authorization", f"Bearer {token}"))
+    assert "session_id" in who(("Authorization", f"bearer {token}"))
+    user, number, secret = token.split(".")
+    for wrong in (
+        f"{user}.{number}.{'0' * 32}",
+        f"{user}.{number}",
+        f"{b'boss'.hex()}.{number}.{secret}",
+        secret,
+    ):
+        assert "not_logged_in" == who(("Authorization", f"Bearer {wrong}"))["error_id"]
+    for header in (("Authorization", f"Basic {token}"), ("Authorization", token), ("X-Auth-Token", token)):
+        assert "not_logged_in" == who(header)["error_id"]
+    for target in (f"/API/GetNewSession?swarm_token={token}", f"/API/GetNewSession?token={token}"):
+        assert "not_logged_in" == who(target=target)["error_id"]
+    assert (
+        "not_logged_in" == who(body=json.dumps({"swarm_token": token, "token": token}).encode())["error_id"]
+    )
+
+
+def test_session_ids_stay_out_of_addresses(people):
+    """A session id counts in the body or its header, never in an address, which logs and proxies keep."""
+    session = people.owner.session_id
+    reply = send(people.server, "POST", f"/API/GetCurrentStatus?session_id={session}", JSON, b"{}")
+    assert (400, "basic_api") == (reply.status, reply.error_id)
+    assert 400 == send(people.server, "GET", f"/View/boss/x.png?session_id={session}").status
+
+
+def test_secrets_at_rest(people):
+    """No password, token, session id or API key is in any file of the server."""
+    client = people.client()
+    client.post("SetAPIKey", keyType="civitai_api", key="canary-api-key-text")
+    token = client.post("CreateAuthToken", reason="a program")["token"]
+    cookie = client.http.cookies["swarm_token"]
+    secrets = [client.session_id, token.split(".")[2], cookie.split(".")[2], "canary-api-key-text"]
+    secrets += [PASSWORD.format(client.raw("GetNewSession").json()["user_id"])]
+    time.sleep(0.2)
+    files = {f.name: f.read_bytes() for f in people.server.data_dir.rglob("*") if f.is_file()}
+    assert any(name.endswith(".db") for name in files)
+    for secret in secrets:
+        assert [] == [name for name, content in files.items() if secret.encode() in content]
