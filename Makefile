@@ -6,7 +6,7 @@ STARTER_OUT ?= build/starter-model
 VENV := .venv
 BIN := $(VENV)/bin
 
-RUN_PARTS := kernel $(addprefix plugins/,store_sql basic_api backend_api models_api t2i_api diffusion backends_torch starter_model)
+RUN_PARTS := kernel $(addprefix plugins/,store_sql basic_api accounts admin_api backend_api models_api t2i_api diffusion backends_torch starter_model)
 PROJECTS := $(wildcard kernel/pyproject.toml plugins/*/pyproject.toml)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 

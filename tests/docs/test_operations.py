@@ -50,13 +50,24 @@ def defaults(kind):
 
 
 def test_settings_file(operations, tmp_path):
-    """The shown settings file is accepted, and its values are taken."""
-    (block,) = [b for b in operations.blocks() if b.kind == "toml"]
+    """Every shown settings file is accepted, and the values of the first are taken."""
+    first, *others = [b.text for b in operations.blocks() if b.kind == "toml"]
     file = tmp_path / "swarmkernel.toml"
-    file.write_text(block.text)
 
+    for text in (*others, first):
+        file.write_text(text)
+        assert "routes are fine" in _shell("swarmkernel check --config swarmkernel.toml", tmp_path)
     assert 7802 == SettingsSource(file, {}).load("server", ServerSettings).port
-    assert "routes are fine" in _shell("swarmkernel check --config swarmkernel.toml", tmp_path)
+
+
+def test_accounts(operations, tmp_path):
+    """The shown commands make users and a token."""
+    (script,) = [b.text for b in operations.blocks() if "users add" in b.text]
+    shown = _shell(script, tmp_path)
+
+    assert "ann" in shown
+    assert "bob" in shown
+    assert re.fullmatch(r"[0-9a-f]+\.[0-9a-f]{32}\.[0-9a-f]{32}", shown.split()[-1])
 
 
 def test_environment(operations, matches, tmp_path):

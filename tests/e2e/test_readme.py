@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def blocks(kind):
 
 def test_generating_with_curl(shared, tmp_path):
     """The curl commands leave a picture of a red circle on blue."""
-    (script,) = blocks("sh")
+    script = blocks("sh")[0]
     done = subprocess.run(
         ["bash", "-euc", script.replace("http://127.0.0.1:7801", shared.url)],
         cwd=tmp_path,
@@ -45,10 +46,23 @@ def test_the_backend_is_the_guides():
     assert len(code.splitlines()) <= 40
 
 
+def test_accounts(swarm_serve, tmp_path):
+    """With the shown owner and settings, nobody gets a session without the owner's password."""
+    accounts, _ = blocks("toml")
+    script = blocks("sh")[1].replace(".venv/bin/swarmkernel", f"{sys.executable} -m swarmkernel")
+    subprocess.run(["bash", "-euc", script], cwd=tmp_path, check=True, timeout=60)
+    (tmp_path / "data" / "swarmkernel.toml").write_text(accounts)
+    client = swarm_serve("--disable", "backends_torch", data_dir=tmp_path / "data").client(login=False)
+
+    assert "not_logged_in" == client.raw("GetNewSession").json()["error_id"]
+    assert "true" == client.post("Login", username="ann", password="correct horse battery")["success"]
+    assert "ann" == client.raw("GetNewSession").json()["user_id"]
+
+
 def test_the_settings_load(swarm_serve, tmp_path):
     """The settings that the README shows are accepted."""
     (tmp_path / "data").mkdir()
-    (settings,) = blocks("toml")
+    _, settings = blocks("toml")
     (tmp_path / "data" / "swarmkernel.toml").write_text(settings.replace("/mnt/models", str(tmp_path)))
 
     assert "status" in swarm_serve("--disable", "backends_torch").client().post("GetCurrentStatus")

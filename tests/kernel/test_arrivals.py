@@ -156,6 +156,7 @@ def test_a_bad_certificate_stops_the_start(probe, certificate):
 def test_clients_behind_proxies(probe):
     """Behind a trusted proxy a client is the nearest hop that is not trusted, whatever else it claims; else the peer."""
     client = probe(
+        "--allow-open-network",
         SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1", "192.0.2.1"]',
     ).client()
     sent = {

@@ -24,6 +24,7 @@ ALONE = {
     "swarmkernel": [],
     "swarmkernel-store-sql": ["store_sql"],
     "swarmkernel-basic-api": ["basic_api"],
+    "swarmkernel-admin-api": ["accounts", "admin_api"],
     "swarmkernel-backend-api": ["backend_api"],
     "swarmkernel-models-api": ["backend_api", "models_api"],
     "swarmkernel-starter-model": ["backend_api", "models_api", "starter_model"],

@@ -13,6 +13,7 @@ HEAVY = {"torch", "diffusers", "transformers", "onnxruntime", "numpy", "PIL"}
 ROADS = {
     "swarmkernel": set(),
     "swarmkernel-diffusion": set(),
+    "swarmkernel-admin-api": {"swarmkernel", "swarmkernel-accounts"},
     "swarmkernel-models-api": {"swarmkernel", "swarmkernel-backend-api"},
     "swarmkernel-t2i-api": {"swarmkernel", "swarmkernel-backend-api", "swarmkernel-models-api"},
     "swarmkernel-starter-model": {"swarmkernel", "swarmkernel-models-api"},

@@ -102,7 +102,7 @@ class Kernel:
         """Find the plugins and take in all that they declare, each plugin wholly or not at all."""
         server = settings.load("server", ServerSettings)
         chosen = settings.load("plugins", PluginSettings)
-        plugins = Plugins(chosen.required, chosen.disabled, chosen.strict)
+        plugins = Plugins({*chosen.required, *settings.required()}, chosen.disabled, chosen.strict)
         plugins.discover()
         kernel = cls(plugins, settings, server)
         for plugin in plugins.working():
@@ -206,11 +206,18 @@ class Kernel:
 
     def _check_exposure(self) -> None:
         """Refuse to serve a network while everybody is the owner, unless told so in as many words."""
-        open_to_all = not is_loopback(self.server.host) and self.services.find(Accounts) is None  # type: ignore[type-abstract]
-        if open_to_all and not self.server.allow_open_network:
+        accounts = self.services.find(Accounts)  # type: ignore[type-abstract]
+        if accounts is not None or self.server.allow_open_network:
+            return
+        if not is_loopback(self.server.host):
             raise StartupError(
                 f"binding to {self.server.host} without accounts would make everyone who can reach it the owner; "
                 "install and require accounts, or say --allow-open-network"
+            )
+        if self.server.trusted_proxies:
+            raise StartupError(
+                "trusted_proxies without accounts would make everyone who reaches the proxy the owner; "
+                "install and require accounts, or, if the proxy lets in nobody else, say --allow-open-network"
             )
 
     async def _purge_sessions(self) -> None:

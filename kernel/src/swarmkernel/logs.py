@@ -6,6 +6,8 @@ import logging
 import sys
 from types import TracebackType
 
+#: They log what passes through them, secrets included.
+TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "httpx", "httpcore", "hpack")
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
@@ -37,3 +39,5 @@ def log_to_stderr(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLineFormatter(FORMAT))
     logging.basicConfig(level=level, handlers=[handler])
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel(max(logging.getLogger().level, logging.WARNING))

@@ -84,7 +84,9 @@ async def _serve(kernel: Kernel, listener: socket.socket) -> int:
     config = _config(app, listener.detach())
 
     async def trigger() -> None:
-        print(f"swarmkernel: serving on {_url(kernel.server, name, port)}", file=sys.stderr, flush=True)  # noqa: T201
+        # In one piece: records of other threads may come between text and line end.
+        sys.stderr.write(f"swarmkernel: serving on {_url(kernel.server, name, port)}\n")
+        sys.stderr.flush()
         await stop.wait()
         await drain(app)
 

@@ -124,6 +124,17 @@ class SettingsSource:
         """The names of the tables in the file."""
         return set(self._tables)
 
+    def required(self) -> set[str]:
+        """The plugins whose table says ``required``: without them the server must not start, whatever keeps them out."""
+        found = {
+            name: t["required"] for name, t in self._tables.items() if isinstance(t, dict) and "required" in t
+        }
+        end = "__REQUIRED"
+        for name, value in self.environ.items():
+            if name.startswith(ENV_PREFIX) and name.upper().endswith(end):
+                found[name[len(ENV_PREFIX) : -len(end)].lower()] = _from_text(value, bool)
+        return {name for name, value in found.items() if value is not False} - {"plugins"}
+
     def load(self, table: str, kind: type[T]) -> T:
         """The values of *table* as an instance of the attrs class *kind*."""
         in_file = self._tables.get(table, {})
