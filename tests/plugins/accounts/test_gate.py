@@ -1,5 +1,6 @@
 """Who comes in, who has to go, and what else holds while accounts are required."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 
@@ -21,6 +22,7 @@ from swarmkernel import (
     SetupRequiredError,
     StartupError,
     Store,
+    StoreError,
     hookimpl,
 )
 from swarmkernel.plugins import Plugin
@@ -31,6 +33,8 @@ from swarmkernel_basic_api import hookspecs
 
 USERS = {"eve": "owner", "adam": "admin", "bob": "user", "gus": "guest"}
 HERE = "127.0.0.1"
+#: Enough to act as a user.
+EVES_STILL = tuple(p.id for p in PERMISSIONS if p.id != "*")
 
 
 class Work:
@@ -144,6 +148,8 @@ async def test_nobody(world):
     ]
     await world.tokens.revoke("bob", session.token_id)
     assert await world.identify(cookie=f"swarm_token={text}") is None
+    await world.log_in("ghost")
+    assert await world.identify(cookie=f"swarm_token={world.texts['ghost']}") is None
 
 
 async def test_a_user_of_the_same_name(world):
@@ -242,16 +248,19 @@ async def test_a_token_is_more_than_trust(start):
 
 async def test_sessions_rest_on_tokens(world):
     """A session without a token, with another user's or with one that was never made, is not let in."""
-    bobs = await world.log_in("bob")
-    await world.log_in("gus")
+    bobs, eves, adams = [(await world.log_in(user)).token_id for user in ("bob", "eve", "adam")]
 
-    assert [True, False, False, False] == [
-        world.gate.admits(Session("x", user, HERE, 0, 0, token))
-        for user, token in (
-            ("bob", bobs.token_id),
-            ("bob", None),
-            ("gus", bobs.token_id),
-            ("bob", "0" * 32),
+    assert [True, False, False, False, True, False, False, False] == [
+        world.gate.admits(Session("x", user, HERE, 0, 0, token, impersonator))
+        for user, token, impersonator in (
+            ("bob", bobs, None),
+            ("bob", None, None),
+            ("gus", bobs, None),
+            ("bob", "0" * 32, None),
+            ("bob", eves, "eve"),
+            ("bob", bobs, "eve"),
+            ("bob", None, "eve"),
+            ("bob", adams, "adam"),
         )
     ]
 
@@ -303,6 +312,13 @@ async def test_impersonators_sessions(world):
 
     await world.directory.change_user("eve", with_roles("owner"))
     session = await as_bob()
+    manager = attrs.evolve(world.directory.roles["admin"], permissions=EVES_STILL)
+    await world.directory.add_role("managers", manager)
+    await world.directory.change_user("eve", with_roles("managers"))
+    assert world.gate.may_act_as("eve", "bob")
+    assert session.ended.is_set()
+
+    session = await as_bob()
     await world.tokens.revoke("eve", eves.token_id)
     assert session.ended.is_set()
 
@@ -329,6 +345,33 @@ async def test_who_has_to_go(world, cause):
     assert [None, None, None] == [await world.sessions.find(s.id) for s in (bob, again, stored)]
     assert ["bob"] == world.work.stopped
     assert eve is await world.sessions.find(eve.id)
+
+
+class Full(MemoryStore):
+    """A store that cannot be written for a while."""
+
+    broken = False
+
+    async def erase_row(self, collection, key, version):
+        """Erase, or fail as a broken disk does."""
+        if self.broken:
+            raise StoreError("full")
+        return await super().erase_row(collection, key, version)
+
+
+async def test_who_has_to_go_later(start):
+    """Sessions that could not be ended since the store failed are ended once it works again."""
+    world = await start(store := Full())
+    await world.directory.add_user(User("bob", ("user",)))
+    session = await world.log_in("bob")
+    store.broken = True
+    await world.directory.change_user("bob", with_roles("guest"))
+    assert "bob" in world.directory.users
+    store.broken = False
+    await asyncio.sleep(0.8)
+
+    assert session.ended.is_set()
+    assert ["bob"] == world.work.stopped
 
 
 async def test_who_has_to_go_without_sessions(world):

@@ -107,4 +107,10 @@ class Changes:
 
     async def _tell(self) -> None:
         for listener in self._listeners:
-            await listener()
+            try:
+                await listener()
+            except StoreError as exc:
+                log.warning("a change of accounts has yet to be followed up: %s", exc)
+                self._count = -1  # the next look takes it for news again
+            except Exception:
+                log.exception("a change of accounts was not followed up")

@@ -23,6 +23,8 @@ class Gate:
     _directory: Directory
     _tokens: Tokens
     _known: dict[str, Rights] = attrs.field(init=False)
+    #: Users whose sessions must end, until that is done: the store may not be able to, for a while.
+    _due: set[str] = attrs.field(factory=set, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._known = self._rights()
@@ -72,12 +74,14 @@ class Gate:
         changed = {user_id for user_id, rights in old.items() if not _same(rights, self._known.get(user_id))}
         for user_id in changed:
             self._interrupt(user_id)
-        sessions = self._services.get(Sessions)
-        if changed:
-            await sessions.end_where(lambda s: not changed.isdisjoint((s.user_id, s.impersonator)))
+        self._due |= changed
+        due, sessions = frozenset(self._due), self._services.get(Sessions)
+        if due:
+            await sessions.end_where(lambda s: not due.isdisjoint((s.user_id, s.impersonator)))
         for session in sessions.live():
             if not self.admits(session):
                 await sessions.end(session)
+        self._due -= due
 
     def _rights(self) -> dict[str, Rights]:
         return {user_id: self._directory.rights(user_id) for user_id in self._directory.users}
