@@ -110,11 +110,11 @@ def routes_of(server: LiveServer) -> dict[str, dict]:
     }
 
 
-def ask(client: Client, name: str, facts: dict, **body) -> dict:
+def ask(client: Client, route: str, facts: dict, body: dict) -> dict:
     """The first answer of a route, over whichever transport it has."""
     if not facts["streams"]:
-        return client.post(name, **body)
-    with client.socket(name, **body) as ws:
+        return client.post(route, **body)
+    with client.socket(route, **body) as ws:
         return orjson.loads(ws.recv(timeout=20))
 
 

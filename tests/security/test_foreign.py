@@ -275,7 +275,7 @@ def test_every_parameter_of_every_route(people, alice, bob, routes, url):
                 answers = []
                 for given in (thing, missing):
                     body = {p: likely[kind] for p, kind in facts["parameters"].items()} | {"param_map": {}}
-                    answers.append(same(ask(bob, name, facts, **body | {parameter: given}), given))
+                    answers.append(same(ask(bob, name, facts, body | {parameter: given}), given))
                     for left in (given, "x"):
                         bob.post("DeletePreset", preset=left)
                 if answers[0] != answers[1]:

@@ -3,7 +3,7 @@
 import pytest
 
 from swarmkernel import Level
-from tests.security.people import REQUIRED, ROLES, People, ask, command, log_in, routes_of
+from tests.security.people import REQUIRED, ROLES, People, ask, command, log_in, routes_of, within
 
 LEVELS = dict(zip(ROLES, Level, strict=True))
 #: Calls that would disturb the others, with bodies that make them harmless; a missing parameter does for most.
@@ -50,7 +50,7 @@ def may(client, routes) -> dict[str, bool]:
         body = {p: {} for p in facts["parameters"]}  # an object fits no parameter but text
         if name in {"Logout", "ShutdownServer"}:
             continue
-        answer = ask(client, name, facts, **body)
+        answer = ask(client, name, facts, body)
         assert answer.get("error_id") not in {
             "basic_api",
             "invalid_session_id",
@@ -127,10 +127,10 @@ def test_strangers(server, people, routes):
     for name, facts in routes.items():
         if name in public:
             continue
-        answer = ask(stranger, name, facts, **({"session_id": None} if facts["streams"] else {}))
+        answer = ask(stranger, name, facts, {})
         assert ("invalid_session_id" if facts["streams"] else "basic_api") == answer["error_id"], name
         stranger.session_id = "0" * 40
-        assert "invalid_session_id" == ask(stranger, name, facts)["error_id"], name
+        assert "invalid_session_id" == ask(stranger, name, facts, {})["error_id"], name
         stranger.session_id = None
     assert {"Login", "GetNewSession", "RegisterBasic"} == public
     assert "not_logged_in" == stranger.raw("GetNewSession").json()["error_id"]
@@ -161,8 +161,8 @@ def test_the_command_makes_the_same_users(server, people, routes, levels):
         given="correct horse battery fromshell\n",
     )
     assert 0 == done.returncode, done.stderr
+    within(5, lambda: "fromshell" in people.owner.post("AdminListUsers")["users"])
     found = may(log_in(server, "fromshell"), routes)
 
     wanted = {n: levels[f["permission"]] <= Level.POWER for n, f in routes.items() if f["permission"]}
     assert {n: v for n, v in wanted.items() if n in found} == found
-    assert "fromshell" in people.owner.post("AdminListUsers")["users"]
