@@ -19,6 +19,11 @@ def alone(**env):
     return {"SWARMKERNEL_PLUGINS__DISABLED": json.dumps(OTHERS), **env}
 
 
+def enabled(*names):
+    """The variable that leaves those plugins on beside basic_api."""
+    return {"SWARMKERNEL_PLUGINS__DISABLED": json.dumps([name for name in OTHERS if name not in names])}
+
+
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory):
     """One server for the tests of a module; the header X-SWARM-USER_ID chooses the user."""

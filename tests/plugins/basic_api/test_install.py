@@ -8,7 +8,7 @@ import pytest
 
 from swarmkernel.testing import FakeDistributions, LiveServer
 
-from .conftest import alone
+from .conftest import alone, enabled
 
 GOOD = {
     "theme": "modern_light",
@@ -294,7 +294,7 @@ def test_two_at_once(serve):
 def test_with_a_lan(serve, tmp_path):
     """For a network, the settings demand accounts and know this machine's names; the client hears what comes next."""
     pytest.importorskip("swarmkernel_accounts")
-    server = serve(data_dir=tmp_path, **_with("accounts"))
+    server = serve(data_dir=tmp_path, **enabled("accounts"))
     frames = install(server, installed_for="just_self_lan")
     assert {"success": True} == frames[-1]
     told = " ".join(f.get("info", "") for f in frames)
@@ -312,11 +312,3 @@ def test_with_a_lan(serve, tmp_path):
     for host in hosts:
         answer = client.raw("GetNewSession", headers={"Host": host})
         assert (403, "setup_required") == (answer.status_code, answer.json()["error_id"])
-
-
-def _with(*names):
-    import json
-
-    from .conftest import OTHERS
-
-    return {"SWARMKERNEL_PLUGINS__DISABLED": json.dumps([n for n in OTHERS if n not in names])}
