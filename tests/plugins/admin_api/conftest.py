@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from swarmkernel.testing import Client, FakeDistributions, LiveServer
+from swarmkernel.testing import FakeDistributions, LiveServer
 
 #: Read once, before a test adds plugins of its own.
 OTHERS = sorted(
@@ -132,17 +132,3 @@ def edit(client, name, **changes):
 def _edit():
     """Replace a role, given a client, its id and what is not plain about it."""
     return edit
-
-
-@pytest.fixture(name="connect", scope="session")
-def _connect():
-    """Make a client of any server, whose session it opens, and close it in the end."""
-    clients = []
-
-    def connect(server):
-        clients.append(Client(server.url))
-        return clients[-1].login()
-
-    yield connect
-    for client in clients:
-        client.close()
