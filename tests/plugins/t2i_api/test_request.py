@@ -17,8 +17,9 @@ from swarmkernel_t2i_api.jobs.pictures import Pictures, image_format, parameters
 from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.params import PARAMS
+from swarmkernel_t2i_api.params.draft import wrap_text
 from swarmkernel_t2i_api.params.registry import ParamRegistry
-from swarmkernel_t2i_api.params.request import RequestReader, wrap_text
+from swarmkernel_t2i_api.params.request import RequestReader
 from swarmkernel_t2i_api.settings import T2ISettings
 from tests.plugins.t2i_api.conftest import write_model
 

@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmkernel_t2i_api.outputs import paths
+from swarmkernel_t2i_api.outputs.clean import MAX_PART_BYTES, clean_user_id
 from swarmkernel_t2i_api.outputs.paths import (
     NUMBER,
     PathFacts,
     PathRules,
     RequestCounter,
-    clean_user_id,
     fill_path,
 )
 from swarmkernel_t2i_api.outputs.safe_paths import check_segment
@@ -246,7 +246,7 @@ def test_no_template_escapes(rules, facts):
         assert not any(unicodedata.category(letter) in {"Cc", "Cf", "Cs", "Co", "Cn"} for letter in part)
         assert not DEVICE.fullmatch(part)
         assert len(f"{part}-99999.swarmpreview.jpg".encode()) <= 255
-        assert len(part.encode()) <= paths.MAX_PART_BYTES
+        assert len(part.encode()) <= MAX_PART_BYTES
 
 
 @pytest.mark.parametrize(

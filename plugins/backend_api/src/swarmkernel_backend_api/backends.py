@@ -75,15 +75,11 @@ class Backends:
         task.add_done_callback(self._changes.discard)
         return await asyncio.shield(task)
 
-    # What an administrator does.
-
     async def load(self) -> None:
         """Take the stored backends over and start them."""
         for record in await self.records.load():
-            kind, raw = self.types.get(record.type_id), record.settings
-            settings, raw, problem = (
-                await self.records.revive(kind, raw) if kind else (None, raw, _no_such_type(record.type_id))
-            )
+            kind = self.types.get(record.type_id)
+            settings, raw, problem = await self.records.revive(kind, record)
             slot = self._slot(record.id, kind or missing_type(record.type_id), settings, record.title)
             slot.enabled, slot.raw, slot.problem = record.enabled, raw, problem
             self._next_id = max(self._next_id, record.id + 1)
@@ -181,8 +177,7 @@ class Backends:
         self._slots.pop(slot.id, None)
         slot.id, slot.title, slot.settings, slot.raw = number, title, values, raw
         slot.modcount += 1
-        if slot.type.id in self.types:
-            slot.problem = None
+        slot.problem = None if slot.type.id in self.types else slot.problem
         slot.max_usages = _max_usages(slot)
         self._slots[number] = slot
         self._next_id = max(self._next_id, number + 1)
@@ -213,10 +208,10 @@ class Backends:
     async def close(self) -> None:
         """Take no new work, let running work end up to the limit, stop everything. No child process is left."""
         self.closing = True
-        supervisors = list(self._supervisors.values())
         for slot in self._slots.values():
             slot.reserved = True
-        await asyncio.gather(*(s.shut_down(self.limits.drain_seconds, for_good=True) for s in supervisors))
+        drain, supervisors = self.limits.drain_seconds, self._supervisors.values()
+        await asyncio.gather(*(s.shut_down(drain, for_good=True) for s in supervisors))
         await asyncio.gather(*self._changes, return_exceptions=True)
 
     def _known(self, number: int) -> BackendSlot:
@@ -252,7 +247,3 @@ class Backends:
 
 def _max_usages(slot: BackendSlot) -> int:
     return 1 if slot.settings is None else slot.type.slots(slot.settings)
-
-
-def _no_such_type(type_id: str) -> str:
-    return f"the backend type {type_id!r} is not installed"

@@ -64,9 +64,13 @@ class Records:
         """Wire values as they are stored."""
         return await asyncio.to_thread(_with_secrets, kind, raw, self._vault.seal)
 
-    async def revive(self, kind: BackendType, raw: dict[str, Any]) -> tuple[Any, dict[str, Any], str | None]:
+    async def revive(
+        self, kind: BackendType | None, record: StoredBackend
+    ) -> tuple[Any, dict[str, Any], str | None]:
         """Settings from stored wire values, these values with all secrets sealed, and what is wrong with them."""
-        problem = None
+        raw, problem = record.settings, None
+        if kind is None:
+            return None, raw, f"the backend type {record.type_id!r} is not installed"
         try:
             clear = await asyncio.to_thread(_with_secrets, kind.settings, raw, self._vault.open)
             raw = await self.sealed(kind.settings, clear)

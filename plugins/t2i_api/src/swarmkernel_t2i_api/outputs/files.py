@@ -11,10 +11,11 @@ from pathlib import Path
 
 import attrs
 
+from swarmkernel_t2i_api.outputs.clean import clean_user_id
 from swarmkernel_t2i_api.outputs.durable import publish, replace, staged, sweep, withdraw
 from swarmkernel_t2i_api.outputs.errors import OutputError
 from swarmkernel_t2i_api.outputs.media import embeds
-from swarmkernel_t2i_api.outputs.paths import PathFacts, PathRules, clean_user_id, fill_path, names
+from swarmkernel_t2i_api.outputs.paths import PathFacts, PathRules, fill_path, names
 from swarmkernel_t2i_api.outputs.safe_paths import folder, sync_folder
 from swarmkernel_t2i_api.types import EncodedOutput
 

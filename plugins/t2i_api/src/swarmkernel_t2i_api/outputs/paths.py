@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 import attrs
 
-#: Bytes of one part of a path; the last part leaves room for a number, the extension and a sidecar's suffix.
-MAX_PART_BYTES = 200
+from swarmkernel_t2i_api.outputs.clean import UNSAFE, avoid_device, clean_text, cut, tidy_part
+
+#: Bytes of the last part of a path, which leaves room for a number, the extension and a sidecar's suffix.
 MAX_LEAF_BYTES = 160
 MAX_DEPTH = 16
 DEFAULT_FORMAT = "raw/[year]-[month]-[day]/[hour][minute][request_time_inc]-[prompt]-[model]"
@@ -25,13 +25,6 @@ DEFAULT_FORMAT = "raw/[year]-[month]-[day]/[hour][minute][request_time_inc]-[pro
 NUMBER = "*"
 
 _TAG = re.compile(r"\[([^\[\]]*)\]")
-# Beside what clients know to be dropped, the percent sign: these paths become URLs as they are.
-_FORBIDDEN = frozenset('<>:"\\|?*~&@;#$^.%')
-# Control, format, surrogate, private and unassigned characters; line and paragraph separators.
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# What harms neither a file system nor a URL, so that an unsafe template may have it.
-_UNSAFE = frozenset(".~&@;$^")
-_DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])", re.IGNORECASE)
 _MODEL_SUFFIX = re.compile(r"\.(safetensors|sft|gguf|ckpt|pt|pth|bin|onnx|engine)$", re.IGNORECASE)
 _MONTHS = (
     "January",
@@ -130,40 +123,25 @@ def fill_path(rules: PathRules, facts: PathFacts) -> tuple[str, ...]:
     values = _values(facts)
     # Splitting at a pattern with a group gives text, tag, text, tag, ..., text. Filled values hold no "/",
     # so only what the template itself has makes folders.
-    kept = _UNSAFE if rules.unsafe else frozenset()
+    kept = UNSAFE if rules.unsafe else frozenset()
     pieces = (
         _filled(piece, values, rules, facts) if index % 2 else clean_text(piece, kept)
         for index, piece in enumerate(_TAG.split(rules.format))
     )
     *folders, leaf = "".join(pieces).split("/")
-    parts = [tidy_part(folder.replace(NUMBER, "1"), MAX_PART_BYTES) for folder in folders]
+    parts = [tidy_part(folder.replace(NUMBER, "1")) for folder in folders]
     most = max(0, min(rules.max_folders, MAX_DEPTH - 1))
-    name = _cut(leaf.replace(".", "").strip(), MAX_LEAF_BYTES)
+    name = cut(leaf.replace(".", "").strip(), MAX_LEAF_BYTES)
     return (*[part for part in parts if part][:most], name or "image")
 
 
 def names(leaf: str) -> Iterator[str]:
     """The names to try for a file whose template ends in `leaf`, best first."""
     if NUMBER not in leaf:
-        yield _avoid_device(leaf)
+        yield avoid_device(leaf)
         leaf = f"{leaf}-{NUMBER}"
     for number in itertools.count(1):
-        yield _avoid_device(leaf.replace(NUMBER, str(number)))
-
-
-def clean_user_id(user_id: str) -> str:
-    """`user_id` as the name of a folder."""
-    return tidy_part(clean_text(user_id).replace("/", "").lower(), MAX_PART_BYTES) or "_"
-
-
-def clean_text(text: str, kept: Collection[str] = ()) -> str:
-    r"""`text` without the characters that names must not have, save those *kept*; `\` becomes `/`."""
-    return "".join(letter for letter in text.replace("\\", "/") if letter in kept or _is_kept(letter))
-
-
-def tidy_part(part: str, limit: int) -> str:
-    """One part of a path: trimmed of blanks and dots, at most `limit` bytes long, and not the name of a device."""
-    return _avoid_device(_trimmed(_cut(_trimmed(part), limit - 1)))
+        yield avoid_device(leaf.replace(NUMBER, str(number)))
 
 
 def _filled(tag: str, values: Mapping[str, str], rules: PathRules, facts: PathFacts) -> str:
@@ -245,23 +223,3 @@ def _text(value: Any) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-
-
-def _is_kept(letter: str) -> bool:
-    return letter not in _FORBIDDEN and unicodedata.category(letter) not in _HIDDEN
-
-
-def _avoid_device(part: str) -> str:
-    """A device is one whatever follows after a dot."""
-    stem, dot, rest = part.partition(".")
-    return f"{stem}_{dot}{rest}" if _DEVICE.fullmatch(stem) else part
-
-
-def _trimmed(part: str) -> str:
-    while part != (shorter := part.strip().strip(".")):
-        part = shorter
-    return part
-
-
-def _cut(text: str, limit: int) -> str:
-    return text.encode()[:limit].decode(errors="ignore").rstrip()

@@ -16,10 +16,10 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from swarmkernel import Permission, Permissions, Services, Session, UserData, viewer
+from swarmkernel_t2i_api.outputs.clean import clean_user_id
 from swarmkernel_t2i_api.outputs.errors import BadPathError, OutputError
 from swarmkernel_t2i_api.outputs.files import ANIMATED_THUMBNAIL, THUMBNAIL, Outputs, beside
 from swarmkernel_t2i_api.outputs.media import is_inline, media_type_of
-from swarmkernel_t2i_api.outputs.paths import clean_user_id
 from swarmkernel_t2i_api.outputs.safe_paths import open_file, segments
 from swarmkernel_t2i_api.outputs.thumbnails import Thumbnails
 

@@ -1,8 +1,7 @@
-"""From the body of a request to a checked request: typed values, presets applied, seeds drawn, limits held."""
+"""From the body of a request to a checked request: presets applied, seeds drawn, limits held."""
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 from collections import Counter
@@ -17,32 +16,22 @@ from swarmkernel import Permission, Services, Session, UserData
 from swarmkernel_models_api import COMPAT_CLASSES, Model, Models
 from swarmkernel_t2i_api.errors import LimitError, ParamError, SessionEndedError
 from swarmkernel_t2i_api.outputs.paths import RequestCounter
+from swarmkernel_t2i_api.params.draft import Draft, read_extra, read_titles
 from swarmkernel_t2i_api.params.registry import ParamRegistry
-from swarmkernel_t2i_api.params.resolution import picture_size, read_resolution
-from swarmkernel_t2i_api.params.types import Param
-from swarmkernel_t2i_api.params.values import Value, as_text, read_value
+from swarmkernel_t2i_api.params.resolution import picture_size
+from swarmkernel_t2i_api.params.values import Value
 from swarmkernel_t2i_api.settings import T2ISettings
 
 log = logging.getLogger(__name__)
 
 #: Keys of a request that are not parameters.
 CONTROL_KEYS: Final = frozenset({"session_id", "presets", "extra_metadata"})
-#: Image formats of older clients: what they are now, and the quality that they meant.
-OLD_FORMATS: Final[Mapping[str, tuple[str, int]]] = {
-    "JPG90": ("JPG", 90),
-    "JPG75": ("JPG", 75),
-    "WEBP_100": ("WEBP", 100),
-    "WEBP_90": ("WEBP", 90),
-    "WEBP_75": ("WEBP", 75),
-}
 MAIN: Final = "Stable-Diffusion"
 #: The user setting that names the VAE for a compat class.
 VAE_SETTINGS: Final[Mapping[str, str]] = {
     "stable-diffusion-v1": "vaes.defaultsdv1vae",
     "stable-diffusion-xl-v1": "vaes.defaultsdxlvae",
 }
-_WRAPPING: Final = frozenset({"prompt", "negativeprompt", "unsamplerprompt", "personalnote"})
-_TAILS: Final = ("<segment:", "<object:", "<region:")
 
 
 @attrs.frozen(eq=False)
@@ -112,57 +101,6 @@ class ImageRequest:
 
 
 @attrs.define
-class _Draft:
-    """A request while it is being read."""
-
-    registry: ParamRegistry
-    find: Callable[[str, str], Model | None]
-    allowed: Callable[[Permission], bool]
-    max_prompt: int
-    values: dict[str, Value] = attrs.field(factory=dict)
-    quality: int | None = None
-
-    def apply(self, key: str, raw: object) -> None:
-        """Set one parameter, or remove it if the value is the one that means nothing. Unknown keys are ignored."""
-        param = self.registry.get(key)
-        if param is None:
-            log.debug("a request has an unknown parameter %r", key[:80])
-        elif raw is not None:
-            self._set(param, raw)
-
-    def _set(self, param: Param, raw: object) -> None:
-        if param.permission is not None and not self.allowed(param.permission):
-            raise ParamError(f"You are not allowed to set the parameter {param.name}.", "bad_permissions")
-        if param.id == "imageformat":
-            raw, self.quality = OLD_FORMATS.get(as_text(raw).upper(), (raw, None))
-        value = read_value(param, raw, self.find)
-        if isinstance(value, str) and param.type == "text":
-            value = self._cleaned(param, value)
-        if value is None:
-            self.values.pop(param.id, None)
-        else:
-            self.values[param.id] = value
-
-    def _cleaned(self, param: Param, text: str) -> str:
-        if param.id in _WRAPPING and "{value}" in text:
-            text = wrap_text(text, str(self.values.get(param.id, "")))
-        if param.id == "rawresolution":
-            read_resolution(text)
-        if len(text) > self.max_prompt:
-            raise ParamError(
-                f"Invalid value for parameter {param.name}: it has {len(text)} characters, at most "
-                f"{self.max_prompt} are allowed.",
-                "prompt_too_long",
-            )
-        return text
-
-    @property
-    def features(self) -> frozenset[str]:
-        params = (self.registry.get(key) for key in self.values)
-        return frozenset().union(*(param.features for param in params if param is not None))
-
-
-@attrs.define
 class RequestReader:
     """Reads requests, and numbers them."""
 
@@ -177,12 +115,12 @@ class RequestReader:
         self, body: Mapping[str, Any], session: Session, allowed: Callable[[Permission], bool]
     ) -> ImageRequest:
         """The checked request. Raises ParamError, LimitError or SessionEndedError with a text for the user."""
-        draft = _Draft(self.registry, partial(self._find, session), allowed, self.limits.max_prompt)
-        extra = _extra_metadata(body.get("extra_metadata"))
+        draft = Draft(self.registry, partial(self._find, session), allowed, self.limits.max_prompt)
+        extra = read_extra(body.get("extra_metadata"))
         for key, raw in body.items():
             if key not in CONTROL_KEYS:
                 draft.apply(key, raw)
-        titles = _titles(body.get("presets"))
+        titles = read_titles(body.get("presets"))
         users: UserData | None = self.services.find(UserData)  # type: ignore[type-abstract]
         if titles:
             extra["presets_used"] = titles
@@ -199,7 +137,7 @@ class RequestReader:
         return self.models.find(text, kind, session)
 
     def _finish(
-        self, draft: _Draft, session: Session, settings: Mapping[str, Any], extra: dict[str, Any]
+        self, draft: Draft, session: Session, settings: Mapping[str, Any], extra: dict[str, Any]
     ) -> ImageRequest:
         values, features, created = draft.values, draft.features, datetime.now().astimezone()
         named = values.get("model")
@@ -281,16 +219,6 @@ def check_limits(request: ImageRequest, limits: T2ISettings) -> None:
         raise ParamError("Invalid value for parameter Steps: 0 steps make no picture from noise alone.")
 
 
-def wrap_text(text: str, older: str) -> str:
-    """*text* with ``{value}`` replaced by the *older* text.
-
-    What follows the first segment, object or region of the older text is not inserted but goes to the end.
-    """
-    at = min((i for i in (older.find(tag) for tag in _TAILS) if i >= 0), default=len(older))
-    wrapped = text.replace("{value}", older[:at].rstrip() if older[at:] else older)
-    return f"{wrapped} {older[at:]}" if older[at:] else wrapped
-
-
 def _standard_size(model: Model | None) -> tuple[tuple[int, int], int]:
     if model is None:
         return (512, 512), 16
@@ -299,31 +227,10 @@ def _standard_size(model: Model | None) -> tuple[tuple[int, int], int]:
     return size, compat.resolution_precision if compat else 16
 
 
-async def _apply_presets(draft: _Draft, users: UserData | None, user_id: str, titles: list[str]) -> None:
+async def _apply_presets(draft: Draft, users: UserData | None, user_id: str, titles: list[str]) -> None:
     for title in titles:
         preset = await users.preset(user_id, title) if users else None
         if preset is None:
             log.info("user %s has no preset %r", user_id, title[:80])
         for key, raw in (preset or {}).items():
             draft.apply(key, raw)
-
-
-def _titles(presets: object) -> list[str]:
-    if isinstance(presets, str):
-        presets = presets.split(",")
-    items = presets if isinstance(presets, list) else []
-    return [title for title in (as_text(item).strip() for item in items) if title]
-
-
-def _extra_metadata(raw: object) -> dict[str, Any]:
-    """The caller's own metadata: arrays stay, all else is text. An object, or one as JSON text."""
-    if isinstance(raw, str):
-        try:
-            raw = json.loads(raw or "{}")
-        except (ValueError, RecursionError):
-            raise ParamError("Invalid value for extra_metadata: it is not JSON.") from None
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise ParamError("Invalid value for extra_metadata: it must be an object.")
-    return {key: value if isinstance(value, list) else as_text(value) for key, value in raw.items()}
