@@ -196,6 +196,28 @@ async def test_a_listener_that_fails(replicas, caplog, quick, error, tries):
     assert "full" in caplog.text
 
 
+async def test_a_caller_who_leaves(replicas, quick):
+    """A change whose caller goes away while listeners are told is followed up all the same."""
+    one, _ = replicas
+    begun, done = asyncio.Event(), asyncio.Event()
+
+    async def listen():
+        if begun.is_set():
+            done.set()
+        begun.set()
+        await asyncio.sleep(0 if done.is_set() else 60)
+
+    one.changes.listen(listen)
+    watching = asyncio.create_task(one.changes.watch())
+    calling = asyncio.create_task(one.directory.add_user(User("bob", ())))
+    await begun.wait()
+    calling.cancel()
+    await asyncio.wait_for(done.wait(), 1)
+    watching.cancel()
+
+    assert {"bob"} == one.directory.users.keys()
+
+
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory):
     """One server that requires accounts."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from contextlib import AsyncExitStack
+from importlib.metadata import entry_points
 
 import attrs
 import pytest
@@ -24,14 +25,19 @@ from swarmkernel import (
     Store,
     StoreError,
     hookimpl,
+    with_store,
 )
 from swarmkernel.plugins import Plugin
+from swarmkernel.testing import LiveServer
 from swarmkernel_accounts import EVERYTHING, AccountsSettings, Directory, Role, Tokens, User
 from swarmkernel_accounts.life import life, vote
 from swarmkernel_accounts.permissions import MANAGE_USERS, PERMISSIONS
 from swarmkernel_basic_api import hookspecs
 
 USERS = {"eve": "owner", "adam": "admin", "bob": "user", "gus": "guest"}
+OTHERS = tuple(
+    {ep.name for ep in entry_points(group="swarmkernel.v1")} - {"accounts", "basic_api", "store_sql"}
+)
 HERE = "127.0.0.1"
 #: Enough to act as a user.
 EVES_STILL = tuple(p.id for p in PERMISSIONS if p.id != "*")
@@ -477,11 +483,17 @@ async def test_passwords_in_clear(start, caplog, settings, warned):
     assert warned == ("cross the network in clear" in caplog.text)
 
 
-async def test_broken_accounts_let_nobody_in(start):
-    """Accounts that are required and cannot be read stop the server, since without them everybody is the owner."""
-    store = MemoryStore()
-    await store.collection("accounts_users", dict).put("bob", {"roles": 7})
-    await store.collection("accounts_state", int).put("changes", 1)
+def test_broken_accounts_let_nobody_in(tmp_path):
+    """A server whose accounts are required and cannot be read does not start: without them everybody is the owner."""
 
-    with pytest.raises(StartupError, match="accounts are required, and do not work"):
-        await start(store)
+    async def spoil(services):
+        store = services.get(Store)
+        await store.collection("accounts_users", dict).put("bob", {"roles": 7})
+        await store.collection("accounts_state", int).put("changes", 1)
+
+    with_store(spoil, config=None, data_dir=tmp_path, strict=None, disable=OTHERS, require=())
+    server = LiveServer(
+        tmp_path, [f"--disable={name}" for name in OTHERS], {"SWARMKERNEL_ACCOUNTS__REQUIRED": "true"}
+    )
+    with pytest.raises(StartupError, match=r"accounts.* failed"):
+        server.start()

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
 COUNTER = "changes"
+#: No count: the next look takes whatever there is for news.
+UNKNOWN = -1
 
 Reload: TypeAlias = Callable[[], Awaitable[None]]
 #: Takes what is to be done in memory once the transaction is committed.
@@ -56,7 +58,8 @@ class Changes:
         A transaction of the only writer, who sees memory as the store is; then listeners are told.
 
         Inside, write to the store only, and hand what is to be done in memory to what this yields. It can be nested,
-        but memory follows at the very end, so the parts must not build on one another.
+        but memory follows at the very end, so the parts must not build on one another. Begin it outside of the
+        store's own transactions: who holds one of those and waits here would wait for somebody who waits for them.
         """
         if self._is_writing():
             yield self._steps.append
@@ -109,8 +112,11 @@ class Changes:
         for listener in self._listeners:
             try:
                 await listener()
+            except asyncio.CancelledError:
+                self._count = UNKNOWN
+                raise
             except StoreError as exc:
                 log.warning("a change of accounts has yet to be followed up: %s", exc)
-                self._count = -1  # the next look takes it for news again
+                self._count = UNKNOWN
             except Exception:
                 log.exception("a change of accounts was not followed up")

@@ -17,7 +17,6 @@ from swarmkernel import (
     Services,
     Session,
     Sessions,
-    StartupError,
     Store,
     StoreError,
 )
@@ -34,7 +33,7 @@ from swarmkernel_accounts.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
-PURGE_SECONDS = 3600
+CLEAN_SECONDS = 600
 SWITCH = "required"
 
 
@@ -45,6 +44,7 @@ class Parts:
     changes: Changes
     directory: Directory
     tokens: Tokens
+    leftovers: Leftovers
 
 
 async def open_accounts(services: Services) -> Parts:
@@ -59,23 +59,17 @@ async def open_accounts(services: Services) -> Parts:
         is_open=not settings.required,
         trusts_local=settings.required and settings.trust_localhost and is_local,
     )
-    tokens = Tokens.of(store, changes, settings)
-    directory.leaving += (tokens.revoke_all, Leftovers.of(store).leave)
+    tokens, leftovers = Tokens.of(store, changes, settings), Leftovers.of(store)
+    directory.leaving += (tokens.revoke_all, leftovers.leave)
     await directory.seed(services.get(Permissions).by_id.values())
-    return Parts(changes, directory, tokens)
+    return Parts(changes, directory, tokens, leftovers)
 
 
 @asynccontextmanager
 async def life(services: Services) -> AsyncIterator[None]:
     """Offer users, roles and tokens; and while accounts are required, a gate that nobody passes without."""
-    settings = services.get(AccountsSettings)
-    try:
-        parts = await _offer(services, settings)
-    except Exception as exc:
-        if settings.required:  # without this plugin everybody would be the owner
-            raise StartupError(f"accounts are required, and do not work: {exc}") from exc
-        raise
-    tasks = [asyncio.create_task(parts.changes.watch()), asyncio.create_task(_purge(parts.tokens))]
+    parts = await _offer(services, services.get(AccountsSettings))
+    tasks = [asyncio.create_task(parts.changes.watch()), asyncio.create_task(_clean(parts, services))]
     try:
         yield
     finally:
@@ -100,8 +94,7 @@ async def _offer(services: Services, settings: AccountsSettings) -> Parts:
         services.add(Limits, gate)  # type: ignore[type-abstract]
         services.get(FirstOwner).announce()
         _warn(services.get(ServerSettings), settings)
-    store = services.get(Store)  # type: ignore[type-abstract]
-    parts.changes.listen(partial(Leftovers.of(store).clear, services))
+    parts.changes.listen(partial(parts.leftovers.clear, services))
     return parts
 
 
@@ -125,13 +118,15 @@ def _warn(server: ServerSettings, settings: AccountsSettings) -> None:
         )
 
 
-async def _purge(tokens: Tokens) -> None:
+async def _clean(parts: Parts, services: Services) -> None:
+    """Forget what has ended, and what users left behind who were deleted while no server ran."""
     while True:
+        await asyncio.sleep(CLEAN_SECONDS)
         try:
-            await tokens.purge()
+            await parts.tokens.purge()
+            await parts.leftovers.clear(services)
         except StoreError as exc:
             log.warning("could not forget old tokens: %s", exc)
-        await asyncio.sleep(PURGE_SECONDS)
 
 
 def vote(services: Services, session: Session, permission: Permission) -> bool | None:
