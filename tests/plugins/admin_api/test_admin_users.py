@@ -261,6 +261,16 @@ def test_nobody_gives_what_they_do_not_have(boss, manager, add):
     assert ("user", "manager") == (roles_of(boss, "greta"), roles_of(boss, "maude"))
 
 
+def test_what_was_everybodys_is_not_taken_over(boss, manager):
+    """The user that everybody was before there were accounts is added by who has full control, and by nobody else."""
+    body = {"name": "Lo-cal", "password": "a password", "role": "guest"}
+
+    assert "full control" in manager.post("AdminAddUser", **body)["error"]
+    assert "local" not in boss.post("AdminListUsers")["users"]
+    assert SUCCESS == boss.post("AdminAddUser", **body)
+    assert SUCCESS == boss.post("AdminDeleteUser", name="local")
+
+
 def test_those_below_are_in_reach(boss, manager, add):
     """Who manages users may do everything to one who may do less."""
     add("lena")

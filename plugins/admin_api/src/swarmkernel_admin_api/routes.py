@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import attrs
 
 from swarmkernel import (
+    LOCAL_USER,
     Audit,
     AuditEntry,
     Body,
@@ -17,7 +18,7 @@ from swarmkernel import (
     Session,
     Sessions,
 )
-from swarmkernel_accounts import Changes, Directory, Passwords, Role, Tokens, User
+from swarmkernel_accounts import EVERYTHING, Changes, Directory, Passwords, Role, Tokens, User
 from swarmkernel_admin_api.actors import acting, known_role, known_user, refusals, subordinate
 from swarmkernel_admin_api.audit_log import read_page
 from swarmkernel_admin_api.descriptions import described, ordered
@@ -43,6 +44,10 @@ async def admin_add_user(call: Call, name: str, password: str, role: str) -> Map
     user_id, directory = name_of_new(name, "user"), call.get(Directory)
     if user_id in directory.users:
         raise RouteError(f"There is a user {user_id} already.")
+    if user_id == LOCAL_USER and not acting(call).covers(EVERYTHING):
+        raise RouteError(
+            f"Only who has full control may add {user_id}: it was everybody before there were accounts."
+        )
     with refusals():
         hashed = await call.get(Passwords).hash(user_id, password)
         user = User(user_id, (role.strip().lower(),), hashed)
