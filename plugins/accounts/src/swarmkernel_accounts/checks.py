@@ -67,7 +67,7 @@ def _in_range(what: str, number: int, low: int, high: int) -> None:
 
 def check_owners(before: Snapshot, after: Snapshot) -> None:
     """Refuse to lose the last one who may do everything."""
-    if before.owners() and not after.owners():
+    if before.owners and not after.owners:
         raise AccountError("This would leave nobody with full control; give it to another user first.")
 
 
@@ -84,7 +84,9 @@ def check_grants(before: Snapshot, after: Snapshot, actor: Rights | None) -> Non
     users = {(_roles_in(before, user_id), user.roles) for user_id, user in after.users.items()}
     changes = [(before.united(old), after.united(new)) for old, new in users]
     changes += [
-        (Rights.of(_found(before.roles, role_id)), Rights.of([role])) for role_id, role in after.roles.items()
+        (Rights.of(_found(before.roles, role_id)), Rights.of([role]))
+        for role_id, role in after.roles.items()
+        if role is not before.roles.get(role_id)
     ]
     if any(new.exceeds(old, actor) for old, new in changes):
         raise AccountError(

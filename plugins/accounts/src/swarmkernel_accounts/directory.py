@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from typing import TypeVar
+from types import MappingProxyType
+from typing import Any, TypeVar
 
 import attrs
 
@@ -24,6 +25,7 @@ from swarmkernel_accounts.values import AccountError, Role, User
 
 T = TypeVar("T")
 TRACKED = "tracked_permissions"
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 @attrs.define
@@ -84,7 +86,7 @@ class Directory:
 
     def owners(self) -> list[str]:
         """The ids of users with full control."""
-        return self._now.owners()
+        return list(self._now.owners)
 
     async def seed(self, permissions: Collection[Permission]) -> None:
         """Read what is kept, and see that the built-in roles have what is new among *permissions*."""
@@ -95,7 +97,7 @@ class Directory:
             tracked = await self._tracked.get(TRACKED) or []
             roles = seeded(self.roles, tracked, permissions)
             await self._tracked.put(TRACKED, sorted({*tracked, *(p.id for p in permissions)}))
-            await self._put(then, self._now.with_roles(roles))
+            await self._put(then, roles=roles)
 
     async def _is_seeded(self, permissions: Collection[Permission]) -> bool:
         tracked = await self._tracked.get(TRACKED) or []
@@ -130,7 +132,7 @@ class Directory:
             self._user(user_id, actor)
             for leave in self.leaving:
                 await leave(user_id)
-            await self._put(then, self._now.with_users({user_id: None}), actor)
+            await self._put(then, actor, users={user_id: None})
 
     async def add_role(self, role_id: str, role: Role, *, actor: Rights | None = None) -> None:
         """Add a role whose id is clean and new."""
@@ -159,7 +161,7 @@ class Directory:
                 for user in self.users.values()
                 if role_id in user.roles
             }
-            await self._put(then, self._now.with_roles({role_id: None}).with_users(without), actor)
+            await self._put(then, actor, users=without, roles={role_id: None})
 
     def _user(self, user_id: str, actor: Rights | None) -> User:
         if user_id not in self.users:
@@ -176,29 +178,37 @@ class Directory:
     async def _put_user(self, then: OnCommit, user: User, actor: Rights | None) -> User:
         check_user(user, self._now)
         new = attrs.evolve(user, roles=unique(user.roles))
-        await self._put(then, self._now.with_users({user.id: new}), actor)
+        await self._put(then, actor, users={user.id: new})
         return new
 
     async def _put_role(self, then: OnCommit, role_id: str, role: Role, actor: Rights | None) -> Role:
         new = _tidy(role, is_built_in=role_id in BUILT_IN)
         check_role(new)
-        await self._put(then, self._now.with_roles({role_id: new}), actor)
+        await self._put(then, actor, roles={role_id: new})
         return new
 
-    async def _put(self, then: OnCommit, after: Snapshot, actor: Rights | None = None) -> None:
+    async def _put(
+        self,
+        then: OnCommit,
+        actor: Rights | None = None,
+        *,
+        users: Mapping[str, User | None] = NONE,
+        roles: Mapping[str, Role | None] = NONE,
+    ) -> None:
+        after = self._now.changed(users, roles)
         check_owners(self._now, after)
         check_grants(self._now, after, actor)
-        await _write(self._users, self._now.users, after.users)
-        await _write(self._roles, self._now.roles, after.roles)
+        await _write(self._users, users)
+        await _write(self._roles, roles)
         then(lambda: setattr(self, "_now", after))
 
 
-async def _write(rows: Rows[T], before: Mapping[str, T], after: Mapping[str, T]) -> None:
-    for key, value in after.items():
-        if value is not before.get(key):
+async def _write(rows: Rows[T], changed: Mapping[str, T | None]) -> None:
+    for key, value in changed.items():
+        if value is None:
+            await rows.delete(key)
+        else:
             await rows.put(key, value)
-    for key in before.keys() - after.keys():
-        await rows.delete(key)
 
 
 def _tidy(role: Role, *, is_built_in: bool) -> Role:

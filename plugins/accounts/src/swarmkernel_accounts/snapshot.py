@@ -1,11 +1,15 @@
 """Users and roles at one moment."""
 
 from collections.abc import Mapping
+from functools import cached_property
+from typing import TypeVar
 
 import attrs
 
 from swarmkernel_accounts.rights import FULL_CONTROL, Rights
 from swarmkernel_accounts.values import Role, User
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -29,16 +33,21 @@ class Snapshot:
             self._united[role_ids] = rights
         return rights
 
-    def owners(self) -> list[str]:
+    @cached_property
+    def owners(self) -> tuple[str, ...]:
         """The ids of users with full control."""
-        return [u.id for u in self.users.values() if FULL_CONTROL in self.united(u.roles).permissions]
+        return tuple(u.id for u in self.users.values() if FULL_CONTROL in self.united(u.roles).permissions)
 
-    def with_users(self, changed: Mapping[str, User | None]) -> "Snapshot":
-        """The same with users added, replaced, or (None) gone."""
-        users = {k: u for k, u in {**self.users, **changed}.items() if u is not None}
-        return Snapshot(users, self.roles)
+    def changed(self, users: Mapping[str, User | None], roles: Mapping[str, Role | None]) -> "Snapshot":
+        """The same with these users and roles added, replaced, or (None) gone."""
+        return Snapshot(_with(self.users, users), _with(self.roles, roles))
 
-    def with_roles(self, changed: Mapping[str, Role | None]) -> "Snapshot":
-        """The same with roles added, replaced, or (None) gone."""
-        roles = {k: r for k, r in {**self.roles, **changed}.items() if r is not None}
-        return Snapshot(self.users, roles)
+
+def _with(values: Mapping[str, T], changed: Mapping[str, T | None]) -> dict[str, T]:
+    new = dict(values)
+    for key, value in changed.items():
+        if value is None:
+            new.pop(key, None)
+        else:
+            new[key] = value
+    return new
