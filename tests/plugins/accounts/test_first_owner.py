@@ -51,15 +51,6 @@ def test_others_are_refused(directory, capsys):
     ]
 
 
-def test_once(directory, capsys):
-    """The token is good for one owner."""
-    first_owner = FirstOwner(directory)
-    token = announced(first_owner, capsys)
-    first_owner.done()
-
-    assert not first_owner.accepts(token)
-
-
 async def test_not_once_there_is_an_owner(directory, capsys):
     """An owner who was made in another way ends it, one without full control does not."""
     first_owner = FirstOwner(directory)

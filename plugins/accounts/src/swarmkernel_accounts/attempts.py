@@ -16,7 +16,7 @@ Clock: TypeAlias = Callable[[], float]
 PERIOD = 60.0
 PASSWORD_CHANGES = 5
 #: Of each kind of key; beyond it, those that were not seen for longest are forgotten.
-MAX_KEYS = 5000
+MAX_KEYS = 4000
 FREE_FAILURES = 5
 WAIT, MAX_WAIT = 60.0, 900.0
 #: Failures of a name are forgotten when it has had none for so long.

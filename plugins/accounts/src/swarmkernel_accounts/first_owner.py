@@ -43,10 +43,6 @@ class FirstOwner:
         )
 
     def accepts(self, given: str) -> bool:
-        """Whether *given* is the token, and still wanted."""
+        """Whether *given* is the token, and has not made an owner yet."""
         known = self._token or secrets.token_hex(16)
         return hmac.compare_digest(given.encode(), known.encode()) and self.is_wanted
-
-    def done(self) -> None:
-        """Forget the token: it has made an owner."""
-        self._token = None

@@ -175,7 +175,6 @@ async def _register_owner(call: Call, name: str, password: str, setup_token: str
         if not first_owner.accepts(setup_token):
             raise _registration_failed()
         await _register(call, name, password, OWNER)
-        first_owner.done()
     attempts.right(name)
 
 
