@@ -550,6 +550,21 @@ def test_without_accounts(swarm_serve, meet):
     assert "*" in after.tell("GetNewSession", bearer(after.enter("local")))["permissions"]
 
 
+def test_the_trusted_local_user(swarm_serve, meet):
+    """Who is trusted for calling from this machine has no account till they set a password, and so no tokens."""
+    server = swarm_serve(**REQUIRED, SWARMKERNEL_ACCOUNTS__TRUST_LOCALHOST="true")
+    person = meet(server)
+    del person.http.headers["X-Forwarded-For"]
+    person.session_id = person.tell("GetNewSession")["session_id"]
+    assert {"error"} == person.call("Logout").keys()
+    assert {"error"} == person.call("CreateAuthToken", reason="bot").keys()
+    assert {"success": True} == person.call("ChangePassword", oldPassword="", newPassword=PLAIN)
+    token = person.call("CreateAuthToken", reason="bot")["token"]
+    proxied = elsewhere() | bearer(token)
+    assert "not_logged_in" == failure(person.tell("GetNewSession", elsewhere()))
+    assert "local" == person.tell("GetNewSession", proxied)["user_id"]
+
+
 def test_a_password_on_an_open_network(swarm_serve, meet):
     """Without accounts, nobody sets the owner's password over a network."""
     server = swarm_serve("--host", "0.0.0.0", "--allow-open-network", **QUICK)

@@ -147,6 +147,8 @@ async def create_auth_token(call: Call, reason: str) -> Mapping[str, str]:
     _require_self(call)
     if not reason.strip() or len(reason) > MAX_NOTE:
         raise RouteError(f"Give a reason of 1 to {MAX_NOTE} characters.")
+    if call.session.user_id not in call.get(Directory).users:
+        raise RouteError("You have no account that a token could be of; ChangePassword makes one for you.")
     return {"token": await _new_token(call, call.session.user_id, reason, is_login=False)}
 
 
