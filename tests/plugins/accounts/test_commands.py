@@ -192,6 +192,17 @@ def test_refusals(running, args, text):
     assert before == running.listed("users", "list")
 
 
+def test_nothing_is_done_in_vain(box):
+    """Without a store that keeps what is written, a command fails instead of pretending."""
+    args = ("users", "add", "ada", "--role", "user", "--password-stdin")
+    without = [word for name in (*OTHERS, "store_sql") for word in ("--disable", name)]
+
+    code, out, err = box.run(*args, *without, given=SECRET)
+
+    assert (1, "") == (code, out)
+    assert "nothing would be kept" in err
+
+
 @pytest.mark.parametrize(
     ("given", "text"),
     [

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import attrs
 import click
 
-from swarmkernel import Audit, Services, StartupError, settings_options, with_store
+from swarmkernel import Audit, MemoryStore, Services, StartupError, Store, settings_options, with_store
 from swarmkernel_accounts.life import Parts, open_accounts
 from swarmkernel_accounts.passwords import Passwords
 from swarmkernel_accounts.tokens import Token
@@ -48,7 +48,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--role", required=True, help="Such as owner, admin, poweruser, user or guest.")
 @from_stdin
 def add_user(name: str, role: str, *, password_stdin: bool, **options: Any) -> None:
-    """Add a user with one role, and with a password that is asked for."""
+    """Add a user with one role. The password is asked for."""
     given, user_id = _password(password_stdin), name.lower()
 
     async def work(console: Console) -> None:
@@ -66,7 +66,7 @@ def add_user(name: str, role: str, *, password_stdin: bool, **options: Any) -> N
 @settings_options
 @as_json
 def list_users(*, as_json: bool, **options: Any) -> None:
-    """List users with their roles, whether they have a password, and the day that they were added."""
+    """List users. With their roles, whether they have a password, and when they were added."""
 
     async def work(console: Console) -> list[User]:
         return sorted(console.accounts.directory.users.values(), key=lambda user: user.id)
@@ -88,7 +88,7 @@ def _told_of(row: Mapping[str, Any]) -> tuple[str, str]:
 @click.argument("name")
 @from_stdin
 def set_password(name: str, *, password_stdin: bool, **options: Any) -> None:
-    """Set a user's password, which is asked for. All login tokens and sessions of the user end."""
+    """Set a password, which is asked for. All login tokens and sessions of the user end."""
     given = _password(password_stdin)
 
     async def work(console: Console) -> None:
@@ -109,7 +109,7 @@ def set_password(name: str, *, password_stdin: bool, **options: Any) -> None:
 @click.argument("name")
 @click.argument("role", nargs=-1)
 def roles(name: str, role: tuple[str, ...], **options: Any) -> None:
-    """Show the roles of a user, or replace them by the ROLEs. The user's sessions end if that changes their rights."""
+    """Show roles, or replace them by the ROLEs. The user's sessions end if that changes their rights."""
     wanted = tuple(map(str.lower, role))
 
     async def work(console: Console) -> User:
@@ -129,7 +129,7 @@ def roles(name: str, role: tuple[str, ...], **options: Any) -> None:
 @settings_options
 @click.argument("name")
 def delete_user(name: str, **options: Any) -> None:
-    """Delete a user with their tokens, sessions, settings and presets. Their pictures stay."""
+    """Delete a user. Their tokens, sessions, settings and presets go too, their pictures stay."""
 
     async def work(console: Console) -> None:
         user_id = console.user(name).id
@@ -145,7 +145,7 @@ def delete_user(name: str, **options: Any) -> None:
 @click.argument("name")
 @click.option("--reason", required=True, help="What the token is for.")
 def create_token(name: str, reason: str, **options: Any) -> None:
-    """Make a login token for a user and print it, this once only."""
+    """Make a login token and print it. It is never shown again."""
 
     async def work(console: Console) -> str:
         user_id = console.user(name).id
@@ -163,7 +163,7 @@ def create_token(name: str, reason: str, **options: Any) -> None:
 @click.argument("name", required=False)
 @as_json
 def list_tokens(name: str | None, *, as_json: bool, **options: Any) -> None:
-    """List the login tokens of a user, or of all: user, id, made by, last use, address, and program or reason."""
+    """List login tokens. User, id, kind, last use (UTC), address, and program or reason."""
 
     async def work(console: Console) -> list[Token]:
         ids = [console.user(name).id] if name else sorted(console.accounts.directory.users)
@@ -191,7 +191,7 @@ def list_tokens(name: str | None, *, as_json: bool, **options: Any) -> None:
 @click.argument("name")
 @click.argument("token_id")
 def revoke_token(name: str, token_id: str, **options: Any) -> None:
-    """End a login token, and the sessions that were opened with it."""
+    """End a login token. The sessions that it opened end too."""
 
     async def work(console: Console) -> None:
         user_id = console.user(name).id
@@ -227,6 +227,8 @@ class Console:
 
 def _run(work: Callable[[Console], Awaitable[T]], options: Mapping[str, Any]) -> T:
     async def opened(services: Services) -> T:
+        if isinstance(services.get(Store), MemoryStore):  # type: ignore[type-abstract]
+            raise StartupError("no plugin offers a store, so nothing would be kept; enable store_sql")
         return await work(Console(await open_accounts(services), services.get(Audit)))
 
     try:
