@@ -107,18 +107,19 @@ def _ready() -> Callable[..., Client]:
 
 @pytest.fixture(name="paint")
 def _paint(swarm_dists, swarm_serve, tmp_path) -> Callable[..., LiveServer]:
-    """Start a server whose one backend paints, with one model; keywords are environment variables."""
+    """Start a server whose one backend paints, with one model, and wait for it; keywords are environment variables."""
     requires = ["swarmkernel", "swarmkernel-backend-api", "swarmkernel-t2i-api"]
     swarm_dists.add("painter", (HERE / "painter.py").read_text(), requires=requires)
 
-    def start(data_dir: Path | None = None, **env: str) -> LiveServer:
+    def start(data_dir: Path | None = None, *, wait: bool = True, **env: str) -> LiveServer:
         data_dir = data_dir or tmp_path / "data"
         folder = data_dir / "Models" / "Stable-Diffusion"
         folder.mkdir(parents=True, exist_ok=True)
         facts = {"modelspec.architecture": "stable-diffusion-v1"}
         save_file({"weight": np.zeros((2, 2), np.float16)}, folder / "alpha.safetensors", facts)
         server = swarm_serve(*NO_TORCH, data_dir=data_dir, **{**QUICK, **env})
-        until_ready(server.client())
+        if wait:
+            until_ready(server.client())
         return server
 
     return start
