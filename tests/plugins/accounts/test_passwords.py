@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import hashlib
-import os
 import threading
 
 import argon2
@@ -32,7 +31,7 @@ def marked(name, plain=PLAIN):
 
 def v1(name, text, prefix="swarmpw_v1:"):
     """A hash as SwarmUI keeps it, of the text that its server hashes."""
-    salt = os.urandom(16)
+    salt = b"salt" * 4
     made = hashlib.pbkdf2_hmac("sha256", f"*SwarmHashedPw:{name}:{text}*".encode(), salt, 10_000)
     return f"{prefix}{base64.b64encode(salt).decode()}:{base64.b64encode(made).decode()}"
 

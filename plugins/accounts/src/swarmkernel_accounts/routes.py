@@ -212,9 +212,7 @@ def _require_owner(call: Call) -> None:
 def _require_self(call: Call) -> None:
     """Refuse who acts as another user: what they made would outlast their right to."""
     if call.session.impersonator is not None:
-        raise RouteError(
-            "While you act as another user, you can neither set passwords nor make login tokens."
-        )
+        raise RouteError("You act as another user, so you can neither set a password nor make a token.")
 
 
 def _failed(text: str, error_id: str) -> RouteError:
