@@ -12,9 +12,10 @@ import time
 from contextlib import aclosing
 
 import attrs
+import httpx
 import pytest
 
-from swarmkernel_models_api.addresses import is_public
+from swarmkernel_models_api.addresses import check_url, is_public
 from swarmkernel_models_api.errors import FetchError
 from swarmkernel_models_api.fetch import Bounds, Source, fetch
 
@@ -206,6 +207,58 @@ async def test_sources_that_are_not_the_operators(host, content, target, url):
     assert [] == host.asked
 
 
+HUB = "https://huggingface.co/a"
+BOX = "http://box.lan:8080/a"
+
+
+@pytest.mark.parametrize(
+    ("expected", "url", "source", "is_own"),
+    [
+        (False, HUB, HUB, False),
+        (False, "https://cdn-lfs.huggingface.co/x", HUB, False),
+        (False, "https://cas-bridge.xethub.hf.co/x", HUB, False),
+        (False, "https://huggingface.co:443/x", HUB, False),
+        (True, HUB, HUB, True),
+        (False, "https://cdn-lfs.hf.co/x", HUB, True),
+        (True, BOX, BOX, True),
+        (True, "http://box.lan:8080/elsewhere", BOX, True),
+    ],
+)
+def test_where_a_fetch_may_lead(expected, url, source, is_own):
+    """Only the operator's own origin may be private."""
+    assert expected == check_url(httpx.URL(url), httpx.URL(source), is_own=is_own)
+
+
+@pytest.mark.parametrize(
+    ("expected", "url", "source", "is_own"),
+    [
+        ("not https", "http://huggingface.co/x", HUB, False),
+        ("not https", "http://huggingface.co/x", HUB, True),
+        ("not https", "https://huggingface.co:8443/x", HUB, False),
+        ("not https", "https://huggingface.co:22/x", HUB, True),
+        ("not https", "http://box.lan:8081/x", BOX, True),
+        ("not https", "https://box.lan:8080/x", BOX, True),
+        ("not https", BOX, BOX, False),
+        ("not https", "file://huggingface.co/etc/passwd", HUB, False),
+        ("another host", "https://evil.example/x", HUB, False),
+        ("another host", "https://nothuggingface.co/x", HUB, False),
+        ("another host", "https://huggingface.co.evil.example/x", HUB, True),
+        ("another host", "https://cdn-lfs.hf.co/x", BOX, True),
+        ("another host", "https://192.168.1.1/x", HUB, True),
+        ("plain one", "https://user@huggingface.co/x", HUB, False),
+        ("plain one", "http://u:p@box.lan:8080/a", BOX, True),
+        ("plain one", "https:///x", HUB, False),
+        ("plain one", "file:///etc/passwd", HUB, False),
+    ],
+)
+def test_where_a_fetch_may_not_lead(expected, url, source, is_own):
+    """All but the operator's own origin is https on its usual port, at the source's own name or its CDN's."""
+    with pytest.raises(FetchError, match=expected) as caught:
+        check_url(httpx.URL(url), httpx.URL(source), is_own=is_own)
+
+    assert "u:p" not in str(caught.value)
+
+
 async def test_a_public_name_with_a_private_address(host, content, target, monkeypatch):
     """One private address among those of a name is enough to refuse it; the operator's own name may have it."""
     real = socket.getaddrinfo
@@ -305,6 +358,32 @@ async def test_no_room(host, content, target):
         for name, length in (("/a", None), ("/b", "")):
             url = host.add(name, page(content, length=length))
             assert "free space" in await refusal(own(url), target, bounds)
+
+
+async def test_more_than_the_disk_takes(host, content, target):
+    """An announced length that the disk does not take is refused before a byte is read."""
+    bounds = attrs.evolve(EASY, max_bytes=10**18)
+    url = host.add("/a", page(content, length=10**17))
+
+    assert "free space" in await refusal(own(url), target, bounds)
+
+
+async def test_a_disk_that_fills_up(host, content, target, tmp_path):
+    """The spare bytes are kept while the file arrives, whoever else writes to the disk."""
+    spare = shutil.disk_usage(tmp_path).free - 1024**3
+
+    def send(request):
+        request.send_response(200)
+        request.end_headers()
+        request.wfile.write(content[:1_100_000])
+        with (tmp_path / "other").open("wb") as other:
+            os.posix_fallocate(other.fileno(), 0, 2 * 1024**3)
+        request.wfile.write(content[1_100_000:])
+
+    text = await refusal(own(host.add("/a", send)), target, attrs.evolve(EASY, spare_bytes=spare))
+    (tmp_path / "other").unlink()
+
+    assert "free space" in text
 
 
 @pytest.mark.parametrize("silent", ["headers", "first byte", "middle", "drip"])

@@ -74,7 +74,7 @@ def is_public(address: str) -> bool:
     """Whether *address* is one of the public internet, and not another kind of address in disguise."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address) and (
-        ip.ipv4_mapped or ip.teredo or ip.is_site_local or any(ip in network for network in _TRANSLATED)
+        ip.ipv4_mapped or ip.is_site_local or any(ip in network for network in _TRANSLATED)
     ):
         return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
