@@ -63,20 +63,21 @@ def _port(page, server, tmp_path_factory):
         capture_output=True,
     )
     command = [NGINX, "-p", str(folder), "-c", "nginx.conf", "-e", "stderr"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    _wait_for(port, process)
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stderr=log)
+    _wait_for(port, process, folder / "log")
     yield port, folder / "cert.pem"
     process.terminate()
     process.wait(10)
 
 
-def _wait_for(port, process):
+def _wait_for(port, process, log):
     until = time.monotonic() + 10
     while True:
         try:
             socket.create_connection(("127.0.0.1", port)).close()
         except OSError:
-            assert process.poll() is None
+            assert process.poll() is None, log.read_text()
             assert time.monotonic() < until
             time.sleep(0.05)
         else:

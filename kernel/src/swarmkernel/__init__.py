@@ -17,6 +17,7 @@ from swarmkernel.errors import (
     UnknownRouteError,
     WrongMethodError,
 )
+from swarmkernel.guard import is_loopback
 from swarmkernel.hookspecs import hookimpl, hookspec
 from swarmkernel.kernel import SERVER_ID, VERSION, Permissions
 from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
@@ -88,6 +89,7 @@ __all__ = [
     "caller",
     "hookimpl",
     "hookspec",
+    "is_loopback",
     "settings_options",
     "viewer",
     "with_store",

@@ -110,6 +110,8 @@ class Audit:
         before: str | None = "" if head.oldest == 1 else None
         for number in range(head.oldest, head.number + 1):
             entry = await self._rows.get(_key(number))
+            if entry is None and number < (await self._heads.get(HEAD) or head).oldest:
+                continue  # it went while we looked
             if entry is None or (before is not None and entry != entry.sealed(before)):
                 return number
             before = entry.digest

@@ -1,5 +1,7 @@
 """The commands ``users`` and ``tokens``, beside a server that runs and without one."""
 
+import base64
+import hashlib
 import json
 import os
 import subprocess
@@ -374,3 +376,39 @@ def test_without_accounts(tmp_path):
         assert "not_logged_in" == client.raw("GetNewSession").json()["error_id"]
         client.http.headers["Authorization"] = f"Bearer {token}"
         assert "boss" == client.login().post("GetMyUserData")["user_name"]
+
+
+def test_import(box, tmp_path):
+    """Users of another server come over with their hashes; one that is wrong keeps all of them out."""
+    salt = base64.b64encode(b"0123456789abcdef").decode()
+    made = hashlib.pbkdf2_hmac(
+        "sha256", f"*SwarmHashedPw:cleo:{SECRET}*".encode(), b"0123456789abcdef", 10_000
+    )
+    hashed = f"swarmpw_v1:{salt}:{base64.b64encode(made).decode()}"
+    cleo = {"name": "Cleo", "roles": ["user", "guest"], "password": hashed}
+    file = tmp_path / "users.json"
+    for wrong in (
+        [cleo, {"name": "dan", "roles": ["user"], "password": "hunter22"}],
+        [cleo, {"name": "d-n", "roles": ["user"], "password": None}],
+        [cleo, {"name": "dan", "roles": ["nosuch"], "password": None}],
+        [cleo, {"name": "dan", "roles": "user", "password": None}],
+        [cleo, {"name": "dan"}],
+        [cleo, cleo],
+        {"users": []},
+    ):
+        file.write_text(json.dumps(wrong))
+        code, _, err = box.run("users", "import", str(file))
+        assert (1, 1) == (code, len(err.splitlines())), err
+        assert "hunter22" not in err
+        assert {} == box.listed("users", "list")
+
+    assert "Added 1 users.\n" == box.do("users", "import", "-", given=json.dumps([cleo]))
+    assert (["user", "guest"], True) == tuple(
+        box.listed("users", "list")["cleo"][key] for key in ("roles", "has_password")
+    )
+    box.add("ann", "owner")
+    with LiveServer(box.data_dir, env=ENV) as server:
+        client = server.client(login=False)
+        answers = [client.post("Login", username="cleo", password=p) for p in ("wrong password", SECRET)]
+
+    assert ["invalid_login", None] == [answer.get("error_id") for answer in answers]

@@ -56,3 +56,8 @@ def test_expired(secure):
 def test_presented(expected, headers):
     """One cookie, or the same one twice, carries the token; else the header does; differing ones carry none."""
     assert expected == cookies.presented(headers)
+
+
+def test_encoded_cookies():
+    """A client that sends the cookie URL-encoded is understood."""
+    assert "61.b.c" == cookies.presented({"cookie": "swarm_token=61%2Eb%2Ec"})

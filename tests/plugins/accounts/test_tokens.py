@@ -286,3 +286,16 @@ async def test_notes(tokens, expected, agent):
     token, _ = await make(tokens, agent=agent)
 
     assert expected == token.user_agent
+
+
+async def test_sessions_keep_their_token(tokens, opened, clock):
+    """A token whose sessions are in use does not end for want of use, in this process or the next."""
+    token, text = await make(tokens)
+    for _ in range(3):
+        clock.now += 20 * DAY
+        assert tokens.use("bob", token.id)
+        await tokens.purge()
+    other = opened()
+    await other.reload()
+
+    assert token.id == (await other.verify(text)).id

@@ -5,12 +5,13 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import attrs
 import click
 
 from swarmkernel import Audit, MemoryStore, Services, StartupError, Store, settings_options, with_store
+from swarmkernel_accounts.importing import read_users
 from swarmkernel_accounts.life import Parts, open_accounts
 from swarmkernel_accounts.passwords import Passwords
 from swarmkernel_accounts.tokens import Token
@@ -60,6 +61,25 @@ def add_user(name: str, role: str, *, password_stdin: bool, **options: Any) -> N
 
     _run(work, options)
     click.echo(f"Added {user_id}.")
+
+
+@users.command("import")
+@settings_options
+@click.argument("file", type=click.File(encoding="utf-8"))
+def import_users(file: TextIO, **options: Any) -> None:
+    """Add the users in a JSON FILE (- is standard input), all or none: a list of objects with name, roles and password.
+
+    A password is a hash, as SwarmUI (swarmpw_v1:...) or this server keeps it, or null.
+    """
+
+    async def work(console: Console) -> int:
+        found = read_users(file.read())
+        async with console.doing("users import", names=[user.id for user in found]):
+            for user in found:
+                await console.accounts.directory.add_user(user)
+        return len(found)
+
+    click.echo(f"Added {_run(work, options)} users.")
 
 
 @users.command("list")

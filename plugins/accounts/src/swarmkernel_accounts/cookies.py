@@ -1,6 +1,7 @@
 """The cookie and the header that carry a login token."""
 
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 NAME = "swarm_token"
 YEAR = 365 * 24 * 3600
@@ -36,4 +37,4 @@ def _header(text: str, seconds: int, *, secure: bool) -> tuple[str, str]:
 
 def _values(header: str) -> list[str]:
     pairs = (part.partition("=") for part in header.split(";"))
-    return [value.strip().strip('"') for name, _, value in pairs if name.strip() == NAME]
+    return [unquote(value.strip().strip('"')) for name, _, value in pairs if name.strip() == NAME]

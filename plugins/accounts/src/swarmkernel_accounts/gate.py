@@ -51,7 +51,7 @@ class Gate:
             return False
         if session.token_id is None:
             return holder == LOCAL_USER and self._directory.trusts_local
-        return session.user_id in self._directory.users and self._tokens.exists(holder, session.token_id)
+        return session.user_id in self._directory.users and self._tokens.use(holder, session.token_id)
 
     def may_act_as(self, user_id: str, other: str) -> bool:
         """Whether who manages users may act as another: downwards only, as one with fewer rights."""
@@ -72,8 +72,6 @@ class Gate:
         """
         old, self._known = self._known, self._rights()
         changed = {user_id for user_id, rights in old.items() if not _same(rights, self._known.get(user_id))}
-        for user_id in changed:
-            self._interrupt(user_id)
         self._due |= changed
         due, sessions = frozenset(self._due), self._services.get(Sessions)
         if due:
@@ -81,6 +79,8 @@ class Gate:
         for session in sessions.live():
             if not self.admits(session):
                 await sessions.end(session)
+        for user_id in due:  # last, so that nothing is begun after it
+            self._interrupt(user_id)
         self._due -= due
 
     def _rights(self) -> dict[str, Rights]:

@@ -19,6 +19,7 @@ from swarmkernel import (
     Sessions,
     Store,
     StoreError,
+    is_loopback,
 )
 from swarmkernel_accounts.attempts import Attempts
 from swarmkernel_accounts.changes import Changes
@@ -26,7 +27,6 @@ from swarmkernel_accounts.directory import Directory
 from swarmkernel_accounts.first_owner import FirstOwner
 from swarmkernel_accounts.gate import Gate
 from swarmkernel_accounts.leftovers import Leftovers
-from swarmkernel_accounts.local import is_loopback
 from swarmkernel_accounts.passwords import Passwords
 from swarmkernel_accounts.settings import AccountsSettings
 from swarmkernel_accounts.tokens import Tokens
@@ -104,6 +104,10 @@ async def _switch(services: Services, *, required: bool) -> None:
     if (await flags.get(SWITCH) or False) != required:
         await services.get(Sessions).end_where(lambda _: True)
         await flags.put(SWITCH, required)
+        if required:
+            # Whoever reached the server before could make one.
+            owners = ", ".join(services.get(Directory).owners()) or "nobody"
+            log.warning("accounts are required from now on; the owners are: %s", owners)
 
 
 def _warn(server: ServerSettings, settings: AccountsSettings) -> None:

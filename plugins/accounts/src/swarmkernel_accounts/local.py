@@ -1,21 +1,13 @@
 """What counts as this machine."""
 
-import ipaddress
 from collections.abc import Mapping
+
+from swarmkernel import is_loopback
 
 #: A request with one of these came through a proxy, wherever from.
 _FORWARDING = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "client-ip", "true-client-ip", "cf-connecting-ip"}
 )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether *address*, an IP or a name to bind to, is this machine only."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return address.lower() == "localhost"
-    return (getattr(ip, "ipv4_mapped", None) or ip).is_loopback
 
 
 def is_from_here(headers: Mapping[str, str], peer: str) -> bool:

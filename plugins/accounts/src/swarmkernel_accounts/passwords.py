@@ -91,6 +91,11 @@ class Passwords:
         return await asyncio.wrap_future(future)
 
 
+def is_hash(text: str) -> bool:
+    """Whether *text* is a hash of a kind that passwords can be verified against."""
+    return text.startswith((f"{ARGON2}id$", V1)) and (text.startswith(ARGON2) or all(_read_v1(text)))
+
+
 def canonical(user_id: str, given: str) -> str:
     """The one form of a password, whichever of three its client sent: plain, hashed, or marked to be hashed."""
     if PREHASHED.fullmatch(given):

@@ -1,6 +1,7 @@
 """What somebody may do, by all of their roles together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -45,7 +46,7 @@ class Models:
         return bool(self.allowed) and all(self.denies(a) for a in overlapping)
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Rights:
     """The union of roles: what they permit, and how far. `Rights()` is what somebody without a role has."""
 
@@ -96,15 +97,21 @@ class Rights:
         """Which models may be used: none at all by who has no permission."""
         return Models(self.model_whitelist, self.model_blacklist if self.permissions else NO_NAME)
 
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Mapping[str, Any]:
         """What is allowed beyond permissions, as `swarmkernel.Limits` tells it."""
-        return {
-            "max_outpath_depth": self.max_outpath_depth,
-            "max_t2i_simultaneous": self.max_t2i_simultaneous,
-            "allow_unsafe_outpaths": self.allow_unsafe_outpaths,
-            "model_whitelist": tuple(sorted(self.model_whitelist)),
-            "model_blacklist": tuple(sorted(self.model_blacklist)),
-        }
+        return _limits(self)
+
+
+@lru_cache(maxsize=1000)
+def _limits(rights: Rights) -> Mapping[str, Any]:
+    """Made once, since it is asked for with every model that is listed."""
+    return {
+        "max_outpath_depth": rights.max_outpath_depth,
+        "max_t2i_simultaneous": rights.max_t2i_simultaneous,
+        "allow_unsafe_outpaths": rights.allow_unsafe_outpaths,
+        "model_whitelist": tuple(sorted(rights.model_whitelist)),
+        "model_blacklist": tuple(sorted(rights.model_blacklist)),
+    }
 
 
 #: Of whoever is trusted with everything.

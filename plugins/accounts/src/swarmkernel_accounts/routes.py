@@ -3,12 +3,20 @@
 import logging
 from collections.abc import Mapping
 
-from swarmkernel import PUBLIC, Call, Route, RouteError, ServerSettings, SetupRequiredError, StoreError
+from swarmkernel import (
+    PUBLIC,
+    Call,
+    Route,
+    RouteError,
+    ServerSettings,
+    SetupRequiredError,
+    StoreError,
+    is_loopback,
+)
 from swarmkernel_accounts import cookies
 from swarmkernel_accounts.attempts import Attempts
 from swarmkernel_accounts.directory import Directory
 from swarmkernel_accounts.first_owner import FirstOwner
-from swarmkernel_accounts.local import is_loopback
 from swarmkernel_accounts.logins import Logins, NameTakenError
 from swarmkernel_accounts.names import clean_name
 from swarmkernel_accounts.passwords import MAX_LENGTH, MIN_LENGTH, Passwords

@@ -51,6 +51,7 @@ class Tokens:
     _settings: AccountsSettings
     _now: Callable[[], float] = time.time
     _by_user: dict[str, dict[str, Token]] = attrs.field(factory=dict, init=False)
+    _used: set[tuple[str, str]] = attrs.field(factory=set, init=False)
 
     @classmethod
     def of(cls, store: Store, changes: Changes, settings: AccountsSettings) -> "Tokens":
@@ -102,6 +103,13 @@ class Tokens:
         token = self._by_user.get(user_id, {}).get(token_id)
         return token is not None and not self._is_over(token)
 
+    def use(self, user_id: str, token_id: str) -> bool:
+        """Whether the token exists; if so its session is in use, and so is the token, as `purge` will find."""
+        is_there = self.exists(user_id, token_id)
+        if is_there:
+            self._used.add((user_id, token_id))
+        return is_there
+
     def of_user(self, user_id: str) -> list[Token]:
         """The user's tokens, oldest first."""
         return sorted(self._by_user.get(user_id, {}).values(), key=lambda t: t.created)
@@ -118,7 +126,11 @@ class Tokens:
         await self._end(user_id, lambda t: t.id != but)
 
     async def purge(self) -> None:
-        """Forget the tokens that ended for want of use."""
+        """Forget the tokens that ended for want of use, and note which of them were used through their sessions."""
+        used, self._used = self._used, set()
+        for user_id, token_id in used:
+            if self.exists(user_id, token_id):
+                await self._touch(self._by_user[user_id][token_id])
         for user_id in list(self._by_user):
             if any(map(self._is_over, self.of_user(user_id))):
                 await self._end(user_id, self._is_over)
