@@ -5,6 +5,7 @@ import random
 import time
 
 import attrs
+import httpx
 import orjson
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -35,8 +36,10 @@ class Everybody:
     people: People | None
     now: dict[str, str] = attrs.field(factory=dict)
     watcher: object = attrs.field(init=False)
+    http: httpx.Client = attrs.field(init=False)
 
     def __attrs_post_init__(self):
+        self.http = httpx.Client(timeout=60)
         self.watcher = self.people.owner if self.people else self.server.client()
         for who in (OWNER, LOW):
             self.come_back(who)
