@@ -79,12 +79,9 @@ def call(everybody, case: Case) -> list[dict]:
         return _talk(everybody.server, case)
     path = case.target if case.how == "path" else f"API/{case.target}"
     headers = [("content-type", b"application/json"), *case.headers]
-    response = everybody.watcher.http.build_request(
-        case.method, f"/{path}", content=case.body, headers=headers
-    )
-    if not any(name == "cookie" for name, _ in case.headers):
-        response.headers.pop("cookie", None)
-    response = everybody.watcher.http.send(response)
+    url = f"{everybody.server.url}/{path}"
+    response = everybody.http.request(case.method, url, content=case.body, headers=headers)
+    everybody.http.cookies.clear()
     assert response.status_code < 500, response.text
     assert b"root:" not in response.content
     return [] if case.how == "path" else [orjson.loads(response.content)]
