@@ -163,6 +163,7 @@ def test_any_request_gets_an_answer(paint, ready, no_complaint, tmp_path, mode, 
     began = time.monotonic()
     seed(number)(limits(given(world.cases())(check)))()
 
+    everybody.http.close()
     assert 0 == server.stop()
     no_complaint(server)
     assert {"data", "dists"} == {entry.name for entry in tmp_path.iterdir()}
