@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from importlib.metadata import entry_points
 from io import BytesIO
 
@@ -17,6 +18,11 @@ OTHERS = sorted({ep.name for ep in entry_points(group="swarmkernel.v1")} - {"bas
 def alone(**env):
     """Return the environment of a server without the other installed plugins."""
     return {"SWARMKERNEL_PLUGINS__DISABLED": json.dumps(OTHERS), **env}
+
+
+def on_path(folder):
+    """The variable that has servers see the distributions in *folder*, beside what they see already."""
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def enabled(*names):

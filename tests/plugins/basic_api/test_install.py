@@ -8,7 +8,7 @@ import pytest
 
 from swarmkernel.testing import FakeDistributions, LiveServer
 
-from .conftest import alone, enabled
+from .conftest import alone, enabled, on_path
 
 GOOD = {
     "theme": "modern_light",
@@ -74,7 +74,7 @@ def _serve(tmp_path_factory):
     FakeDistributions(folder).add("steps", STEPS)
 
     def serve(*, steps=True, data_dir=None, **env):
-        paths = {"PYTHONPATH": str(folder)} if steps else {}
+        paths = on_path(folder) if steps else {}
         server = LiveServer(data_dir or tmp_path_factory.mktemp("data"), env=alone(**paths, **env))
         servers.append(server)
         return server.start()

@@ -1,9 +1,23 @@
 """The service that other plugins read a user's choices from."""
 
+import asyncio
+import os
+
 import pytest
 
-from swarmkernel import MemoryStore, Store, UserAdmin, UserData, Vault
+from swarmkernel import (
+    MemoryStore,
+    Plugins,
+    RouteError,
+    Services,
+    SettingsSource,
+    Store,
+    UserAdmin,
+    UserData,
+    Vault,
+)
 from swarmkernel_basic_api import BasicSettings
+from swarmkernel_basic_api.install import Choices, Installer
 from swarmkernel_basic_api.presets import Draft
 from swarmkernel_basic_api.users import Users
 
@@ -92,3 +106,32 @@ async def test_api_keys_at_rest(users):
 
     assert "last updated 2026-01-02 03:04" == await users.keys.status("bob", "civitai_api")
     assert (await users.keys.status("bob", "huggingface_api")).startswith("last updated 20")
+
+
+async def test_an_installation_that_is_cut_while_it_saves(users, tmp_path):
+    """Once the settings are being saved, that they are and that the server is installed is kept as well."""
+    services = Services()
+    file = tmp_path / "swarmkernel.toml"
+    services.add(Plugins, Plugins())
+    services.add(Store, users.store)
+    services.add(SettingsSource, SettingsSource(file, {}))
+    installer = Installer.of(services, users)
+    os.mkfifo(file)  # saving waits here
+    choices = await Choices.read(users, "beweish", "ja", "just_self", "none", "none")
+    saving = asyncio.create_task(_last(installer.run(choices, "local")))
+    opened = await asyncio.to_thread(file.open, "w")
+    saving.cancel()
+    await asyncio.sleep(0.1)
+    assert not saving.done()
+    opened.close()
+    await asyncio.wait({saving})
+
+    assert saving.cancelled()
+    assert 'theme = "beweish"' in file.read_text()
+    assert "beweish" == (await users.settings("bob"))["theme"]
+    with pytest.raises(RouteError, match="installed already"):
+        await _last(installer.run(choices, "local"))
+
+
+async def _last(frames):
+    return [frame async for frame in frames][-1]

@@ -6,7 +6,7 @@ import pytest
 
 from swarmkernel.testing import FakeDistributions, LiveServer
 
-from .conftest import alone
+from .conftest import alone, on_path
 
 HOOKS = """
 from swarmkernel import Route, PUBLIC, Plugins, hookimpl
@@ -186,7 +186,7 @@ def _book(tmp_path_factory):
     """A server with accounts of a plugin."""
     folder = tmp_path_factory.mktemp("dists")
     FakeDistributions(folder).add("book", ACCOUNTS)
-    with LiveServer(tmp_path_factory.mktemp("data"), env=alone(PYTHONPATH=str(folder))) as server:
+    with LiveServer(tmp_path_factory.mktemp("data"), env=alone(**on_path(folder))) as server:
         yield server
 
 
