@@ -1,11 +1,13 @@
 """The audit log keeps every deed once, in order, and shows if a row was changed afterwards."""
 
 import asyncio
+import time
 
 import attrs
 import pytest
 
-from swarmkernel import Audit, MemoryStore
+from swarmkernel import Audit, MemoryStore, RouteError
+from swarmkernel.audit import Pace
 
 
 @pytest.fixture(name="store")
@@ -91,3 +93,17 @@ def test_calls_of_audited_routes(probe):
             ["Change", "local", {"name": "a" * 200}, "ok"],
         ],
     } == rows
+
+
+def test_pace(monkeypatch):
+    """A user may fill the log only slowly, and does not keep others from what they may do."""
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(2)
+    for user in ("ann", "ann", "bob"):
+        pace.take(user)
+    with pytest.raises(RouteError, match="2 times a minute"):
+        pace.take("ann")
+    pace.take("bob")
+    now += 61
+    pace.take("ann")

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from swarmkernel import pages, reference
 from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_headers
 from swarmkernel.arrivals import Held, Quota
-from swarmkernel.audit import audited, audited_frames
+from swarmkernel.audit import Pace, audited, audited_frames
 from swarmkernel.errors import (
     BadRequestError,
     BusyError,
@@ -61,12 +61,14 @@ class App:
     sockets: set[Socket] = attrs.field(factory=set, init=False)
     busy: int = attrs.field(default=0, init=False)
     arriving: Quota = attrs.field(init=False)
+    _pace: Pace = attrs.field(init=False)
     startup_error: Exception | None = attrs.field(default=None, init=False)
     _router: Router = attrs.field(factory=Router, init=False)
 
     def __attrs_post_init__(self) -> None:
         settings = self.kernel.server
         self.guard = Guard(settings)
+        self._pace = Pace(settings.audited_per_minute)
         self.arriving = Quota(
             settings.max_incoming_mb * MIB, settings.incoming_mb_per_client * MIB, settings.trusted_proxies
         )
@@ -179,6 +181,8 @@ class App:
             await self.kernel.services.get(Sessions).touch(session)
         if session is not None and isinstance(bound.route.permission, Permission):
             self.kernel.require(session, bound.route.permission)
+        if session is not None and bound.route.audit is not None and self._has_accounts:
+            self._pace.take(session.impersonator or session.user_id)
         return bound, session
 
     async def _session(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Session:
@@ -243,9 +247,13 @@ class App:
             await socket.send(told(exc).body())
         await socket.close(1000)
 
+    @property
+    def _has_accounts(self) -> bool:
+        return self.kernel.services.find(Accounts) is not None  # type: ignore[type-abstract]
+
     def _count_sockets(self, socket: Socket, session: Session | None) -> None:
         """Keep one user from taking all connections; while there are no accounts, there is one user only."""
-        if session is None or self.kernel.services.find(Accounts) is None:  # type: ignore[type-abstract]
+        if session is None or not self._has_accounts:
             return
         socket.user_id = session.user_id
         most = self.kernel.server.sockets_per_user

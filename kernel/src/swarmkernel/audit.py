@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import attrs
 
-from swarmkernel.errors import KernelError
+from swarmkernel.errors import KernelError, RouteError
 from swarmkernel.store import Collection, Store
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ MAX_TEXT = 200
 HEAD = "head"
 #: Not worth a row: whoever is turned away could otherwise push the others out.
 TURNED_AWAY = "ratelimit"
+MINUTE = 60.0
 
 
 @attrs.frozen
@@ -128,6 +130,30 @@ def _text(value: object) -> str:
         text.encode()
         return text[:MAX_TEXT]
     return repr(text)[:MAX_TEXT]
+
+
+@attrs.define
+class Pace:
+    """
+    How often each user may do what is kept here: *limit* times a minute.
+
+    Without it, whoever may do little could fill the log until the deeds of others fall out of it.
+    """
+
+    limit: int
+    _began: float = attrs.field(default=0.0, init=False)
+    _counts: Counter[str] = attrs.field(factory=Counter, init=False)
+
+    def take(self, user_id: str) -> None:
+        """Count a deed, or RouteError."""
+        if time.monotonic() - self._began > MINUTE:
+            self._began = time.monotonic()
+            self._counts.clear()
+        if self._counts[user_id] >= self.limit:
+            raise RouteError(
+                f"This can be done {self.limit} times a minute; try again later.", error_id=TURNED_AWAY
+            )
+        self._counts[user_id] += 1
 
 
 async def audited(route: Route, call: Call, answer: Awaitable[object]) -> object:

@@ -32,7 +32,8 @@ class ServerSettings:
     ``X-SWARM-USER_ID`` choose the user while there are no accounts, for a proxy that has made sure of it.
     *tls_cert* and *tls_key*: PEM files; with both the server speaks HTTPS. *secret_key*: what stored secrets are
     sealed with, a file in the data folder if empty. *max_connections* and *max_incoming_mb* are for all clients
-    together; a client on another machine has the *..._per_client* share, a user with an account *sockets_per_user*.
+    together; a client on another machine has the *..._per_client* share, a user with an account *sockets_per_user*
+    and *audited_per_minute*.
     """
 
     host: str = "127.0.0.1"
@@ -59,6 +60,7 @@ class ServerSettings:
     drain_seconds: float = 30.0
     sessions_per_user: int = 1000
     audit_rows: int = 100_000
+    audited_per_minute: int = 100
     log_level: str = "INFO"
 
 
