@@ -220,6 +220,14 @@ def test_steps_of_other_plugins(serve):
     assert ([2, 2, 3, 4, 5, 5, 6, 6, 7, 8], 8) == counts(frames)
 
 
+def test_a_backend_that_is_there(serve, tmp_path):
+    """A backend for which nothing is to be done counts as a step all the same."""
+    pytest.importorskip("swarmkernel_backend_api")
+    server = serve(data_dir=tmp_path, **enabled("backend_api"))
+
+    assert ([2, 3, 4, 5], 5) == counts(install(server, backend="comfyui"))
+
+
 def test_a_backend_that_fails(serve):
     """Where the backend's step says no nothing is saved, and the next attempt succeeds."""
     server = serve()

@@ -197,6 +197,7 @@ async def test_redirects_that_lead_astray(make_host, host, content, target, loca
         "ftp://huggingface.co/a",
         "https:///a",
         "nonsense",
+        "https://[::1/a",
     ],
 )
 async def test_sources_that_are_not_the_operators(host, content, target, url):

@@ -172,14 +172,15 @@ class Installer:
     async def _install(
         self, choices: Choices, user_id: str, backend: list[Step], models: list[Step]
     ) -> AsyncGenerator[Frame]:
-        counter = Counter(4 + bool(backend) + len(models))
+        has_backend = bool(backend) or choices.backend != "none"
+        counter = Counter(4 + has_backend + len(models))
         yield {"info": f"Installing: theme {choices.theme}, language {choices.language}."}
         for text in self._about_network(choices):
             yield {"info": text}
         yield counter.advance()
         async for frame in _following(backend):
             yield counter.shown(frame)
-        if backend:
+        if has_backend:
             yield counter.advance()
         await self._commit(choices, user_id)
         yield {"info": "The settings are saved."}

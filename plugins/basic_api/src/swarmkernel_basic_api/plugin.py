@@ -1,6 +1,6 @@
 """What this package adds to the kernel."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import AbstractAsyncContextManager
 
 import pluggy
@@ -18,6 +18,7 @@ from swarmkernel_basic_api.config import BasicSettings
 from swarmkernel_basic_api.life import life
 from swarmkernel_basic_api.permissions import UNROUTED
 from swarmkernel_basic_api.routes import ROUTES
+from swarmkernel_basic_api.users import Users
 from swarmkernel_basic_api.views import mounts
 
 
@@ -61,3 +62,9 @@ def swarm_vote(services: Services) -> bool | None:
 def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
     """Offer what users have chosen."""
     return life(services)
+
+
+@hookimpl(optionalhook=True)
+def accounts_forget(services: Services, user_id: str) -> Awaitable[None]:
+    """Delete a deleted user's settings, presets and API keys."""
+    return services.get(Users).forget(user_id)
