@@ -11,17 +11,21 @@ import attrs
 import orjson
 
 from swarmkernel.testing import Client, LiveServer
+from tests.security.raw import JSON, Reply, send
 
 ROLES = ("guest", "user", "poweruser", "admin", "owner")
 PASSWORD = "correct horse battery {}"
-#: Accounts, and logins without a limit; a test of limits sets its own.
-REQUIRED = {
-    "SWARMKERNEL_ACCOUNTS__REQUIRED": "true",
-    "SWARMKERNEL_ACCOUNTS__LOGINS_PER_ADDRESS": "100000",
-    "SWARMKERNEL_ACCOUNTS__LOGINS_PER_NETWORK": "100000",
-    "SWARMKERNEL_ACCOUNTS__LOGINS_PER_NAME": "100000",
-    "SWARMKERNEL_ACCOUNTS__FAILED_LOGINS": "100000",
-}
+
+
+def limited(**limits: int) -> dict[str, str]:
+    """Variables that require accounts, and under which only the named limits of logins count."""
+    names = ("logins_per_address", "logins_per_network", "logins_per_name", "failed_logins")
+    found = {f"SWARMKERNEL_ACCOUNTS__{name.upper()}": str(limits.get(name, 100_000)) for name in names}
+    return {"SWARMKERNEL_ACCOUNTS__REQUIRED": "true"} | found
+
+
+#: Accounts, and logins without a limit.
+REQUIRED = limited()
 
 
 def setup_token(server: LiveServer) -> str:
@@ -35,6 +39,14 @@ def log_in(server: LiveServer, name: str, password: str | None = None) -> Client
     answer = client.raw("Login", {"username": name, "password": password or PASSWORD.format(name)})
     assert {"success": "true"} == answer.json(), answer.text
     return client.login()
+
+
+def login(
+    server: LiveServer, name: str = "someone", password: str = "a wrong password", headers=(), **kwargs
+) -> Reply:
+    """An attempt to log in, from an address of one's choice."""
+    body = json.dumps({"username": name, "password": password}).encode()
+    return send(server, "POST", "/API/Login", [*JSON, *headers], body, **kwargs)
 
 
 def command(server: LiveServer, *args: str, given: str = "") -> subprocess.CompletedProcess:

@@ -282,3 +282,28 @@ def test_every_parameter_of_every_route(people, alice, routes, url):
                 if answers[0] != answers[1]:
                     differing[name, parameter, thing] = answers
     assert {} == differing
+
+
+def test_a_name_that_is_given_again(people):
+    """Whoever gets the name of a deleted user gets none of what was theirs, pictures included."""
+    name = people.add("user", "phoenix")
+    old = log_in(people.server, name)
+    (url,) = old.post("GenerateText2Image", **PAINT)["images"]
+    old.post("AddNewPreset", title=TITLE, description="", param_map={}, preview_image=picture())
+    old.post("SetAPIKey", keyType="civitai_api", key=KEY)
+    token = old.post("CreateAuthToken", reason="a program")["token"]
+    cookie = old.http.cookies["swarm_token"]
+    people.done("AdminDeleteUser", name=name)
+    new = log_in(people.server, people.add("user", name))
+
+    for text in (token, cookie):
+        answer = people.server.client(login=False).raw(
+            "GetNewSession", headers={"authorization": f"Bearer {text}"}
+        )
+        assert "not_logged_in" == answer.json()["error_id"]
+    assert "invalid_session_id" == old.post("GetMyUserData")["error_id"]
+    assert [] == new.post("GetMyUserData")["presets"]
+    assert {"status": "not set"} == new.post("GetAPIKeyStatus", keyType="civitai_api")
+    assert 404 == new.http.get(f"/ViewSpecial/Preset/{TITLE}").status_code
+    assert 404 == new.http.get(f"/{url}").status_code
+    assert 404 == new.http.get(f"/{url}?preview=true").status_code

@@ -1,7 +1,6 @@
 """Guessing passwords is slow, whatever headers say; it tells nothing about who exists; nobody gets in unasked."""
 
 import json
-import re
 import statistics
 import threading
 import time
@@ -10,23 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.security.people import PASSWORD, REQUIRED, People, command, log_in, routes_of, setup_token, within
+from tests.security.people import PASSWORD, REQUIRED, People, limited, log_in, login, setup_token
 from tests.security.raw import JSON, dial, read, send
 
 ON = {"SWARMKERNEL_ACCOUNTS__REQUIRED": "true"}
-PLENTY = 100_000
-
-
-def login(server, name="someone", password="a wrong password", headers=(), **kwargs):
-    """An attempt to log in, from an address of one's choice."""
-    body = json.dumps({"username": name, "password": password}).encode()
-    return send(server, "POST", "/API/Login", [*JSON, *headers], body, **kwargs)
-
-
-def limited(**limits) -> dict[str, str]:
-    """Settings under which only the named limits count."""
-    names = ("logins_per_address", "logins_per_network", "logins_per_name", "failed_logins")
-    return ON | {f"SWARMKERNEL_ACCOUNTS__{n.upper()}": str(limits.get(n, PLENTY)) for n in names}
 
 
 FORWARDED = [
@@ -114,7 +100,7 @@ def test_a_network_has_a_limit(start, family):
 
 def test_a_name_has_a_limit(start):
     """Many addresses cannot guess the password of one user, and the limit does not tell whether there is one."""
-    server = start(**limited())
+    server = start(**REQUIRED)
     people = People(server)
     name = people.add()
 
@@ -155,7 +141,7 @@ def test_limits_are_for_registration_too(start):
 @pytest.fixture(name="people", scope="module")
 def _people(start):
     """A server without limits, and everybody on it."""
-    return People(start(**limited()))
+    return People(start(**REQUIRED))
 
 
 CASES = {
@@ -200,7 +186,7 @@ def test_times_are_uniform(people):
 
 def test_no_login(start):
     """Where logging in by password is off, the right password is as wrong as any other."""
-    server = start(**limited(), SWARMKERNEL_ACCOUNTS__ALLOW_LOGIN="false")
+    server = start(**REQUIRED, SWARMKERNEL_ACCOUNTS__ALLOW_LOGIN="false")
     body = {"username": "boss", "password": PASSWORD.format("boss"), "setup_token": setup_token(server)}
     assert {"success": "true"} == server.client(login=False).raw("RegisterBasic", body).json()
     right, wrong = login(server, "boss", PASSWORD.format("boss")), login(server, "boss")
@@ -213,7 +199,7 @@ def test_no_login(start):
 def test_registration(start, required, open_):
     """Registration makes a user only where there are accounts and it is allowed; else it answers uniformly."""
     server = start(
-        **limited() | {"SWARMKERNEL_ACCOUNTS__REQUIRED": str(required).lower()},
+        **REQUIRED | {"SWARMKERNEL_ACCOUNTS__REQUIRED": str(required).lower()},
         SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION=str(open_).lower(),
     )
     owner = People(server).owner if required else server.client()
@@ -238,7 +224,7 @@ def test_registration(start, required, open_):
 
 def test_registration_grants_nothing_that_is_asked_for(start):
     """No extra key of a registration makes a user more than the settings say."""
-    server = start(**limited(), SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION="true")
+    server = start(**REQUIRED, SWARMKERNEL_ACCOUNTS__ALLOW_REGISTRATION="true")
     people = People(server)
     more = {"role": "owner", "roles": ["owner"], "permissions": ["*"], "setup_token": "0" * 32}
     for number, extra in enumerate([{}, *({k: v} for k, v in more.items()), more]):
@@ -292,188 +278,3 @@ def test_the_queue_of_guesses_is_bounded(people):
             connection.close()
     assert {"invalid_login", "ratelimit"} == set(found)
     assert found.count("ratelimit") > 10
-
-
-class TestFirstOwner:
-    """Before there is an owner nobody gets in but with the token that the server printed, once."""
-
-    def test_setup_required(self, start):
-        """A new session and a login are refused with 403 `setup_required`, and no route works."""
-        server = start(**limited())
-        for route, body in (
-            ("GetNewSession", {}),
-            ("Login", {"username": "boss", "password": "long enough"}),
-        ):
-            reply = send(server, "POST", f"/API/{route}", JSON, json.dumps(body).encode())
-            assert (403, "setup_required") == (reply.status, reply.error_id)
-        client = server.client(login=False)
-        for name, facts in routes_of(server).items():
-            if facts["permission"] and not facts["streams"]:
-                assert "basic_api" == client.post(name)["error_id"]
-        for target in ("/View/local/x.png", "/Output/x.png", "/Audio/x.mp3", "/ViewSpecial/Preset/x"):
-            reply = send(server, "GET", target)
-            assert (403, "setup_required") == (reply.status, reply.error_id), (target, reply)
-        assert not any("Traceback" in line for line in server.log)
-
-    def test_the_token_works_once(self, start):
-        """The token makes one owner, who can log in; a second use, or another token, makes nobody."""
-        server = start(**limited())
-        token = setup_token(server)
-
-        def register(name, given):
-            body = {"username": name, "password": PASSWORD.format(name), "setup_token": given}
-            return server.client(login=False).raw("RegisterBasic", body).json()
-
-        for wrong in ("", "0" * len(token), token[:-1], token + "0", token.upper() + "x", " " + token, "*"):
-            assert "success" not in register("intruder", wrong), wrong
-        assert {"success": "true"} == register("first", token)
-        assert "success" not in register("second", token)
-        owner = log_in(server, "first")
-        assert ["first"] == owner.post("AdminListUsers")["users"]
-        assert "*" in owner.raw("GetNewSession").json()["permissions"]
-        server.stop()
-        server.start()
-        assert not any("setup_token" in line for line in server.log)
-        assert "success" not in register("third", token)
-
-    def test_only_one_of_many_wins(self, start):
-        """Of many who use the token at the same time, one becomes the owner."""
-        server = start(**limited())
-        token, won = setup_token(server), []
-
-        def register(number):
-            name = f"racer{number}"
-            body = {"username": name, "password": PASSWORD.format(name), "setup_token": token}
-            won.append((name, server.client(login=False).raw("RegisterBasic", body).json().get("success")))
-
-        threads = [threading.Thread(target=register, args=(n,)) for n in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        winners = [name for name, success in won if success]
-        assert 1 == len(winners), won
-        assert winners == log_in(server, winners[0]).post("AdminListUsers")["users"]
-
-    def test_a_restart_makes_another_token(self, start):
-        """The token of an earlier start is worth nothing."""
-        server = start(**limited())
-        old = setup_token(server)
-        server.stop()
-        server.start()
-        assert old != setup_token(server)
-        body = {"username": "late", "password": "long enough", "setup_token": old}
-        assert "success" not in server.client(login=False).raw("RegisterBasic", body).json()
-
-    def test_the_command_line_makes_one_too(self, start):
-        """An owner made by the command opens the door, and closes it for the token, while the server runs."""
-        server = start(**limited())
-        token = setup_token(server)
-        done = command(
-            server, "users", "add", "shelly", "--role", "owner", "--password-stdin", given="long enough\n"
-        )
-        assert 0 == done.returncode, done.stderr
-        ask = (server, "POST", "/API/GetNewSession", JSON, b"{}")
-        within(5, lambda: send(*ask).error_id != "setup_required")
-        body = {"username": "late", "password": "long enough", "setup_token": token}
-        assert "success" not in server.client(login=False).raw("RegisterBasic", body).json()
-        assert ["shelly"] == log_in(server, "shelly", "long enough").post("AdminListUsers")["users"]
-
-    def test_the_token_is_not_kept(self, start):
-        """The token is printed, and is in no file."""
-        server = start(**limited())
-        token = setup_token(server).encode()
-        files = [f for f in server.data_dir.rglob("*") if f.is_file()]
-        assert files
-        assert [] == [f.name for f in files if token in f.read_bytes()]
-
-
-COOKIE = re.compile(r"swarm_token=([0-9a-f]+)\.([0-9a-f]{32})\.([0-9a-f]{32});(.*)")
-
-
-def test_cookies(people, start):
-    """A login sets a cookie that scripts and other sites cannot use, for HTTPS alone where the client sees that."""
-    name = people.add()
-    proxied = start(**REQUIRED, SWARMKERNEL_SERVER__TRUSTED_PROXIES='["127.0.0.1"]')
-    People(proxied).add("user", name)
-    for server, headers, secure in (
-        (people.server, [], False),
-        (people.server, [("X-Forwarded-Proto", "https")], False),
-        (proxied, [("X-Forwarded-Proto", "https")], True),
-        (proxied, [("X-Forwarded-Proto", "http")], False),
-    ):
-        (cookie,) = login(server, name, PASSWORD.format(name), headers).all("set-cookie")
-        user, _, _, rest = COOKIE.fullmatch(cookie).groups()
-        flags = [flag.strip().lower() for flag in rest.split(";")]
-        assert name == bytes.fromhex(user).decode()
-        assert {"httponly", "samesite=lax", "path=/"} <= set(flags)
-        assert secure == ("secure" in flags)
-        assert not any(flag.startswith("domain") for flag in flags)
-
-
-def test_ambiguous_cookies(people):
-    """Of several differing cookies of the name none counts, so that nobody can slip theirs before the user's."""
-    first, second = (people.client() for _ in range(2))
-    ours, theirs = (c.http.cookies["swarm_token"] for c in (first, second))
-
-    def who(*headers):
-        return send(people.server, "POST", "/API/GetNewSession", [*JSON, *headers], b"{}")
-
-    assert "session_id" in json.loads(who(("Cookie", f"swarm_token={ours}")).body)
-    for headers in (
-        [("Cookie", f"swarm_token={ours}; swarm_token={theirs}")],
-        [("Cookie", f"swarm_token={ours}"), ("Cookie", f"swarm_token={theirs}")],
-        [("Cookie", f"swarm_token={theirs}; x=1; swarm_token=")],
-        [("Cookie", f"swarm_token=x; swarm_token={ours}")],
-    ):
-        assert "not_logged_in" == who(*headers).error_id, headers
-
-
-def test_bearer(people):
-    """A made token works as a bearer of it, in this header only, and never in an address."""
-    client = people.client()
-    token = client.post("CreateAuthToken", reason="a program")["token"]
-
-    def who(*headers, target="/API/GetNewSession", body=b"{}"):
-        return json.loads(send(people.server, "POST", target, [*JSON, *headers], body).body)
-
-    assert "session_id" in who(("Authorization", f"Bearer {token}"))
-    assert "session_id" in who(("Authorization", f"bearer {token}"))
-    user, number, secret = token.split(".")
-    for wrong in (
-        f"{user}.{number}.{'0' * 32}",
-        f"{user}.{number}",
-        f"{b'boss'.hex()}.{number}.{secret}",
-        secret,
-    ):
-        assert "not_logged_in" == who(("Authorization", f"Bearer {wrong}"))["error_id"]
-    for header in (("Authorization", f"Basic {token}"), ("Authorization", token), ("X-Auth-Token", token)):
-        assert "not_logged_in" == who(header)["error_id"]
-    for target in (f"/API/GetNewSession?swarm_token={token}", f"/API/GetNewSession?token={token}"):
-        assert "not_logged_in" == who(target=target)["error_id"]
-    assert (
-        "not_logged_in" == who(body=json.dumps({"swarm_token": token, "token": token}).encode())["error_id"]
-    )
-
-
-def test_session_ids_stay_out_of_addresses(people):
-    """A session id counts in the body or its header, never in an address, which logs and proxies keep."""
-    session = people.owner.session_id
-    reply = send(people.server, "POST", f"/API/GetCurrentStatus?session_id={session}", JSON, b"{}")
-    assert (400, "basic_api") == (reply.status, reply.error_id)
-    assert 400 == send(people.server, "GET", f"/View/boss/x.png?session_id={session}").status
-
-
-def test_secrets_at_rest(people):
-    """No password, token, session id or API key is in any file of the server."""
-    client = people.client()
-    client.post("SetAPIKey", keyType="civitai_api", key="canary-api-key-text")
-    token = client.post("CreateAuthToken", reason="a program")["token"]
-    cookie = client.http.cookies["swarm_token"]
-    secrets = [client.session_id, token.split(".")[2], cookie.split(".")[2], "canary-api-key-text"]
-    secrets += [PASSWORD.format(client.raw("GetNewSession").json()["user_id"])]
-    time.sleep(0.2)
-    files = {f.name: f.read_bytes() for f in people.server.data_dir.rglob("*") if f.is_file()}
-    assert any(name.endswith(".db") for name in files)
-    for secret in secrets:
-        assert [] == [name for name, content in files.items() if secret.encode() in content]
