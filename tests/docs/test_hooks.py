@@ -155,6 +155,16 @@ def test_basic_interrupt(client, server):
     assert server.wait_for_log("interrupt by local, other sessions: True")
 
 
+def test_accounts_forget(client, server):
+    """The plugin hears of a deleted user, and the name is free again afterwards."""
+    who = {"name": "ada", "password": "correct horse", "role": "user"}
+    assert {"success": True} == client.post("AdminAddUser", **who)
+    assert {"success": True} == client.post("AdminDeleteUser", name="ada")
+
+    assert server.wait_for_log("the favourites of ada are deleted")
+    assert {"success": True} == client.post("AdminAddUser", **who)
+
+
 def test_backend_types(client):
     """The type is listed with its form."""
     types = {t["id"]: t for t in client.post("ListBackendTypes")["list"]}

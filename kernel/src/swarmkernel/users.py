@@ -53,9 +53,6 @@ class UserAdmin(Protocol):
     async def change_settings(self, user_id: str, wanted: Mapping[str, Any]) -> list[str]:
         """Change all of *wanted* or nothing; the keys left out. A ValueError's text names the key that is wrong."""
 
-    async def forget(self, user_id: str) -> None:
-        """Delete everything kept for the user."""
-
 
 class Accounts(Protocol):
     """Offered by a plugin that knows real users, while they are required. Else everybody is the owner."""

@@ -46,6 +46,8 @@ class Directory:
     trusts_local: bool = False
     #: Called with the id of a user who is being deleted, in the same transaction.
     leaving: list[Callable[[str], Awaitable[None]]] = attrs.field(factory=list, init=False)
+    #: Called with the id of a user who is being added; AccountError keeps them out.
+    arriving: list[Callable[[str], Awaitable[None]]] = attrs.field(factory=list, init=False)
     _now: Snapshot = attrs.field(factory=Snapshot, init=False)
 
     @classmethod
@@ -115,6 +117,8 @@ class Directory:
             check_id(user.id)
             if user.id in self.users:
                 raise AccountError(f"There is a user {user.id} already.")
+            for check in self.arriving:
+                await check(user.id)
             new = attrs.evolve(user, created=user.created or time.time())
             await self._put_user(then, new, actor)
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import chain, repeat
 
 import attrs
 
@@ -33,6 +34,8 @@ from swarmkernel_accounts.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
+#: Seconds before the rounds of cleaning: soon after the start, when not every plugin may be there yet, and then rarely.
+PAUSES = (2, 10)
 CLEAN_SECONDS = 600
 SWITCH = "required"
 
@@ -61,6 +64,7 @@ async def open_accounts(services: Services) -> Parts:
     )
     tokens, leftovers = Tokens.of(store, changes, settings), Leftovers.of(store)
     directory.leaving += (tokens.revoke_all, leftovers.leave)
+    directory.arriving.append(leftovers.refuse)
     await directory.seed(services.get(Permissions).by_id.values())
     return Parts(changes, directory, tokens, leftovers)
 
@@ -124,8 +128,8 @@ def _warn(server: ServerSettings, settings: AccountsSettings) -> None:
 
 async def _clean(parts: Parts, services: Services) -> None:
     """Forget what has ended, and what users left behind who were deleted while no server ran."""
-    while True:
-        await asyncio.sleep(CLEAN_SECONDS)
+    for pause in chain(PAUSES, repeat(CLEAN_SECONDS)):
+        await asyncio.sleep(pause)
         try:
             await parts.tokens.purge()
             await parts.leftovers.clear(services)

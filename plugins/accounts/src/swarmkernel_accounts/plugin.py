@@ -4,13 +4,21 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 
 import click
+import pluggy
 
 from swarmkernel import Permission, Route, Services, Session, hookimpl
+from swarmkernel_accounts import hookspecs
 from swarmkernel_accounts.commands import commands
 from swarmkernel_accounts.life import life, vote
 from swarmkernel_accounts.permissions import PERMISSIONS
 from swarmkernel_accounts.routes import ROUTES
 from swarmkernel_accounts.settings import AccountsSettings
+
+
+@hookimpl
+def swarm_addhooks(pluginmanager: pluggy.PluginManager) -> None:
+    """Add the hook about deleted users."""
+    pluginmanager.add_hookspecs(hookspecs)
 
 
 @hookimpl

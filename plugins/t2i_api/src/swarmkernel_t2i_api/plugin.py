@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import pluggy
@@ -12,6 +12,7 @@ from swarmkernel import Permission, Route, Services, Session, hookimpl
 from swarmkernel_t2i_api import hookspecs
 from swarmkernel_t2i_api.jobs.jobs import Jobs
 from swarmkernel_t2i_api.life import life
+from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.outputs.view import view_routes
 from swarmkernel_t2i_api.params import PARAMS
 from swarmkernel_t2i_api.params.types import Param
@@ -66,3 +67,9 @@ def t2i_params() -> Iterable[Param]:
 def basic_interrupt(services: Services, session: Session, other_sessions: bool) -> None:
     """Stop the session's generations, or all of its user's."""
     services.get(Jobs).interrupt(None if other_sessions else session.id, session.user_id)
+
+
+@hookimpl(optionalhook=True)
+def accounts_forget(services: Services, user_id: str) -> Awaitable[None]:
+    """Put a deleted user's pictures out of reach of whoever gets the name next."""
+    return services.get(Outputs).set_aside(user_id)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -76,6 +77,25 @@ class Outputs:
     def user_parts(self, user_id: str) -> tuple[str, ...]:
         """The folders from the root to a user's own outputs."""
         return (clean_user_id(user_id),) if self.append_user else ()
+
+    async def set_aside(self, user_id: str) -> None:
+        """
+        Rename the folder of a user who is gone to a name that no user can have, for the operator to look through.
+
+        Where users share one folder, their pictures stay as they are.
+        """
+        if self.append_user:
+            await asyncio.to_thread(self._set_aside, clean_user_id(user_id))
+
+    def _set_aside(self, user: str) -> None:
+        try:
+            with folder(self.root) as top:
+                os.rename(user, f"{user}.deleted-{time.time_ns()}", src_dir_fd=top, dst_dir_fd=top)
+                os.fsync(top)
+        except FileNotFoundError:
+            pass  # the user made none
+        except OSError as error:
+            raise OutputError.of(error) from error
 
     def _start(self) -> None:
         try:
