@@ -155,6 +155,19 @@ def test_basic_interrupt(client, server):
     assert server.wait_for_log("interrupt by local, other sessions: True")
 
 
+def test_basic_install(swarm_dists, examples, swarm_serve):
+    """The step that the plugin gives is part of the installation, and its model is refused where nobody has it."""
+    choices = {"theme": "modern_dark", "installed_for": "just_self", "backend": "none", "language": "en"}
+    choices |= {"models": "example_model", "install_amd": False}
+    without = swarm_serve("--disable", "backends_torch").client().stream("InstallConfirmWS", **choices)
+    swarm_dists.add("example_install", examples["basic_install"])
+    frames = swarm_serve("--disable", "backends_torch").client().stream("InstallConfirmWS", **choices)
+
+    assert "error" in without[-1]
+    assert {"info": "The example model is unpacked."} in frames
+    assert {"success": True} == frames[-1]
+
+
 def test_accounts_forget(client, server):
     """The plugin hears of a deleted user, and the name is free again afterwards."""
     who = {"name": "ada", "password": "correct horse", "role": "user"}

@@ -79,6 +79,11 @@ async def change_ws(call, name: str):
     yield {"n": 1}
     yield {"error": "half way", "error_id": "broken"}
 
+async def watch_ws(call, name: str):
+    while True:
+        yield {"n": 1}
+        await asyncio.sleep(0.05)
+
 async def trail(call):
     rows = await call.get(Audit).entries()
     return {"rows": [[r.action, r.user_id, r.subject, r.result] for r in rows], "bad": await call.get(Audit).verify()}
@@ -104,6 +109,7 @@ def swarm_routes():
         Route("Where", where, permission=YES),
         Route("Change", change, permission=YES, audit=("name",)),
         Route("ChangeWS", change_ws, permission=YES, audit=("name",)),
+        Route("WatchWS", watch_ws, permission=YES, audit=("name",)),
         Route("Trail", trail, permission=YES),
         Route("CountWS", count_ws, permission=YES),
         Route("ChatWS", chat_ws, permission=YES),

@@ -81,13 +81,19 @@ def test_calls_of_audited_routes(probe):
     client.post("Change", name="c", fail="ratelimit")
     client.post("Change")
     client.stream("ChangeWS", name="d")
+    with client.socket("WatchWS", name="e") as ws:
+        ws.recv(timeout=5)
     client.post("Echo", text="x")
+    until = time.monotonic() + 5
+    while len(client.post("Trail")["rows"]) < 4 and time.monotonic() < until:
+        time.sleep(0.05)
 
     rows = client.post("Trail")
 
     assert {
         "bad": None,
         "rows": [
+            ["WatchWS", "local", {"name": "e"}, "left"],
             ["ChangeWS", "local", {"name": "d"}, "broken"],
             ["Change", "local", {"name": "b"}, "closed"],
             ["Change", "local", {"name": "a" * 200}, "ok"],

@@ -104,8 +104,7 @@ class App:
                 await self._router(scope, receive, send)
         except ClientDisconnect:
             log.debug("the client went away")
-        except Exception as exc:
-            log.exception("unexpected error at %s", scope["path"])
+        except Exception as exc:  # noqa: BLE001  # every failure has its JSON
             await as_error(told(exc))(scope, receive, send)
         finally:
             self.busy -= 1

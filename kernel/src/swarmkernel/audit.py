@@ -31,7 +31,7 @@ class AuditEntry:
     One deed.
 
     *time* is in Unix seconds; *action* is a route's name or a word of a command; *subject* says on what; *result* is
-    ``ok`` or the id of the error. *digest* is the SHA-256 of the row together with the digest of the row before it.
+    ``ok``, the id of the error, or ``left`` if the client went before the end. *digest* is the SHA-256 of the row together with the digest of the row before it.
     """
 
     number: int
@@ -172,12 +172,13 @@ async def audited(route: Route, call: Call, answer: Awaitable[object]) -> object
 
 async def audited_frames(route: Route, call: Call, frames: AsyncIterator[object]) -> AsyncIterator[object]:
     """The frames of a WebSocket; at their end, or the client's, the call is in the audit log."""
-    result = "ok"
+    failure, result = "ok", "left"
     try:
         async with aclosing(frames):  # type: ignore[type-var]
             async for frame in frames:
-                result = _result(frame) if result == "ok" else result
+                failure = _result(frame) if failure == "ok" else failure
                 yield frame
+        result = failure
     except KernelError as exc:
         result = exc.error_id or "error"
         raise

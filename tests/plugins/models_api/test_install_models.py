@@ -138,9 +138,9 @@ def test_a_client_that_leaves(server, host):
     ("expected", "models"),
     [
         ("No backend of this server runs the model fluxdev; there are sd15, sd21, sdxl1, sdxl1refiner", "fluxdev"),
-        ("Unknown model 'sd3'", "sd3"),
-        ("Unknown model '../tiny'", "../tiny"),
-        ("Unknown model 'TINY'", "tiny,TINY"),
+        ("No plugin of this server fetches the model 'sd3'", "sd3"),
+        ("No plugin of this server fetches the model '../tiny'", "../tiny"),
+        ("No plugin of this server fetches the model 'TINY'", "tiny,TINY"),
         ("swarmkernel-starter-model", "starter"),
     ],
 )  # fmt: skip

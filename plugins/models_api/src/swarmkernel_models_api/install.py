@@ -20,19 +20,24 @@ Frames = AsyncIterator[Mapping[str, Any]]
 
 
 def steps(services: Services, wanted: Iterable[str]) -> list[tuple[str, Frames]]:
-    """A step for each of the models *wanted*, by their ids; RouteError for one that cannot be."""
+    """A step for each of the models *wanted* (ids) that is known; RouteError for one that cannot be."""
     models = services.get(Models)
     known = known_models(services.get(ModelsSettings).sources)
-    return [_step(models, known, model_id) for model_id in wanted]
+    found = (_step(models, known, model_id) for model_id in wanted)
+    return [step for step in found if step is not None]
 
 
-def _step(models: Models, known: Mapping[str, KnownModel], model_id: str) -> tuple[str, Frames]:
+def _step(models: Models, known: Mapping[str, KnownModel], model_id: str) -> tuple[str, Frames] | None:
+    """The step of one model, or None for one that may be another plugin's."""
     if model_id == STARTER:
         _require_starter(models)
         return "The starter model", _starter()
+    if model_id in NOT_RUN:
+        there_are = ", ".join((*known, STARTER))
+        raise RouteError(f"No backend of this server runs the model {model_id}; there are {there_are}.")
     model = known.get(model_id)
     if model is None:
-        raise _refusal(model_id, known)
+        return None
     return model.title, _fetched(models, model, _folder(models) / model.path)
 
 
@@ -42,13 +47,6 @@ def _require_starter(models: Models) -> None:
             "The starter model is not installed; install the package swarmkernel-starter-model, "
             "or choose another model or none."
         )
-
-
-def _refusal(model_id: str, known: Mapping[str, KnownModel]) -> RouteError:
-    there_are = f"there are {', '.join((*known, STARTER))}"
-    if model_id in NOT_RUN:
-        return RouteError(f"No backend of this server runs the model {model_id}; {there_are}.")
-    return RouteError(f"Unknown model {model_id[:100]!r}; {there_are}.")
 
 
 def _folder(models: Models) -> Path:
