@@ -54,6 +54,20 @@ async def test_tampering_shows(store, change):
     assert await audit.verify() == 2
 
 
+async def test_pages_of_a_long_log(store):
+    """Pages of any size, one after another, give every row once."""
+    audit = Audit.of(store, 1000)
+    for _ in range(250):
+        await audit.record("Act", user_id="ann")
+    for limit in (1, 99, 100, 101, 250, 1000):
+        numbers, before = [], None
+        while page := await audit.entries(before=before, limit=limit):
+            assert len(page) <= limit
+            numbers += [entry.number for entry in page]
+            before = numbers[-1]
+        assert list(range(250, 0, -1)) == numbers
+
+
 async def test_the_oldest_rows_go(store):
     """Beyond the limit the oldest rows go, and what is left still verifies."""
     audit = Audit.of(store, 3)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_TEXT = 200
 HEAD = "head"
+#: Rows that are read together: those whose keys differ in the last two digits only.
+BLOCK = 100
 #: Not worth a row: whoever is turned away could otherwise push the others out.
 TURNED_AWAY = "ratelimit"
 MINUTE = 60.0
@@ -101,17 +103,21 @@ class Audit:
         """The newest rows first, at most *limit*, all of them older than the number *before*."""
         head = await self._heads.get(HEAD) or Head()
         newest = head.number if before is None else min(head.number, before - 1)
-        found = [
-            await self._rows.get(_key(n)) for n in range(newest, max(head.oldest - 1, newest - limit), -1)
-        ]
-        return [entry for entry in found if entry is not None]
+        found: list[AuditEntry] = []
+        for block in range(newest // BLOCK, head.oldest // BLOCK - 1, -1):
+            rows = [row.value for row in await self._rows.items(_key(block * BLOCK)[: -len(str(BLOCK)) + 1])]
+            found += [entry for entry in reversed(rows) if entry.number <= newest]
+            if len(found) >= limit:
+                break
+        return found[:limit]
 
     async def verify(self) -> int | None:
         """The number of the first kept row that is missing or not as it was written, or None."""
         head = await self._heads.get(HEAD) or Head()
         before: str | None = "" if head.oldest == 1 else None
+        rows = {row.value.number: row.value for row in await self._rows.items()}
         for number in range(head.oldest, head.number + 1):
-            entry = await self._rows.get(_key(number))
+            entry = rows.get(number)
             if entry is None and number < (await self._heads.get(HEAD) or head).oldest:
                 continue  # it went while we looked
             if entry is None or (before is not None and entry != entry.sealed(before)):
