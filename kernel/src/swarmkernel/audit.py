@@ -105,7 +105,7 @@ class Audit:
         newest = head.number if before is None else min(head.number, before - 1)
         found: list[AuditEntry] = []
         for block in range(newest // BLOCK, head.oldest // BLOCK - 1, -1):
-            rows = [row.value for row in await self._rows.items(_key(block * BLOCK)[: -len(str(BLOCK)) + 1])]
+            rows = [row.value for row in await self._rows.items(_key(block * BLOCK)[:-2])]
             found += [entry for entry in reversed(rows) if entry.number <= newest]
             if len(found) >= limit:
                 break
