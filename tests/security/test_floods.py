@@ -128,6 +128,7 @@ def test_descriptors_are_given_back(server):
 @pytest.mark.parametrize("parts", ["messages", "fragments"])
 def test_strangers_who_talk_too_much(server, parts):
     """Before anybody is known, whoever sends more than a little is cut off: their connection ends, whatever they do."""
+    within(10, lambda: send(server, "GET", "/health/live").status == 200)
     more = frame(b"x" * 60_000, opcode=1 if parts == "messages" else 0, final=parts == "messages")
     with dial(server) as connection:
         connection.sendall(lines("GET", "/API/NopeWS", [("Host", netloc(server)), *UPGRADE]))
@@ -139,6 +140,31 @@ def test_strangers_who_talk_too_much(server, parts):
         heard, seconds = until_closed(connection, 20)
     assert b"session_id" not in heard
     assert seconds < 10
+
+
+@pytest.mark.parametrize("kind", ["socket", "chunks", "length"])
+def test_early_refusals_leave_nothing_open(server, kind):
+    """Who goes on sending after a refusal is cut off, and nothing of the connection stays when they are gone."""
+    folder = Path(f"/proc/{server.process.pid}/fd")
+    within(15, lambda: send(server, "GET", "/health/live").status == 200)
+    before = len(list(folder.iterdir()))
+    framing = ("Content-Length", "99999999") if kind == "length" else ("Transfer-Encoding", "chunked")
+    head = {
+        "socket": lines("GET", "/API/NopeWS", [("Host", netloc(server)), *UPGRADE]),
+        "chunks": lines("POST", "/API/Login", [("Host", netloc(server)), ("Origin", "null"), framing]),
+        "length": lines("POST", "/API/Login", [("Host", netloc(server)), ("Origin", "null"), framing]),
+    }[kind]
+    more = {"socket": frame(b"x" * 60_000), "chunks": b"8000\r\n" + b"x" * 0x8000 + b"\r\n"}.get(
+        kind, b"x" * 60_000
+    )
+    for _ in range(10):
+        with dial(server) as connection:
+            connection.settimeout(1)
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                connection.sendall(head)
+                for _ in range(60):
+                    connection.sendall(more)
+    within(15, lambda: len(list(folder.iterdir())) <= before + 3)
 
 
 def test_one_user_has_a_share_of_sockets(painting):

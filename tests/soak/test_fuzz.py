@@ -101,6 +101,7 @@ def _talk(server, case: Case) -> list[dict]:
     url = server.url.replace("http", "ws", 1)
     headers = [(name, value.decode("latin-1")) for name, value in case.headers]
     options = {"max_size": None, "compression": None, "proxy": None, "additional_headers": headers}
+    options |= {"user_agent_header": None}
     with connect(f"{url}/API/{case.target}", **options) as ws:
         frames = []
         try:
