@@ -5,6 +5,7 @@ from importlib.metadata import entry_points
 import pytest
 
 from swarmkernel import StartupError
+from swarmkernel.commands import boot
 
 OURS = sorted(ep.name for ep in entry_points(group="swarmkernel.v1"))
 GOOD = """
@@ -135,6 +136,35 @@ def test_disabled_is_not_imported(swarm_dists, swarm_boot):
     kernel = swarm_boot(disabled=["bomb"])
 
     assert "bomb" not in {p.name for p in kernel.plugins}
+
+
+def test_only_the_enabled_are_imported(swarm_dists, swarm_boot, monkeypatch):
+    """What is not on the allow-list is not even imported, whether file, environment or command line has the list."""
+    canary = swarm_dists.folder / "canary"
+    swarm_dists.add("bomb", f"open({str(canary)!r}, 'w').close()")
+    swarm_dists.add("good", GOOD)
+    swarm_dists.add("spare", GOOD.replace("Ping", "Pong"))
+
+    kernel = swarm_boot(enabled=["good", "spare"], disabled=["spare"])
+    assert ["good"] == [p.name for p in kernel.plugins]
+    assert sorted([*OURS, "bomb", "spare"]) == sorted(p.name for p in kernel.plugins.left_out)
+    monkeypatch.setenv("SWARMKERNEL_PLUGINS__ENABLED", '["good"]')
+    assert ["good"] == [p.name for p in boot(config=None, data_dir=swarm_dists.folder).plugins]
+    monkeypatch.setenv("SWARMKERNEL_PLUGINS__ENABLED", '["bomb"]')
+    assert ["good"] == [
+        p.name for p in boot(config=None, data_dir=swarm_dists.folder, only=("good",)).plugins
+    ]
+    assert not canary.exists()
+    assert ["bomb"] == [p.name for p in boot(config=None, data_dir=swarm_dists.folder).plugins]
+    assert canary.exists()
+
+
+def test_a_required_plugin_off_the_list_stops_the_server(swarm_dists, swarm_boot):
+    """A plugin that is required must be on the allow-list, too."""
+    swarm_dists.add("good", GOOD)
+
+    with pytest.raises(StartupError, match="required plugins missing: good"):
+        swarm_boot(required=["good"], enabled=["other"])
 
 
 def test_duplicate_route(swarm_dists, only):

@@ -110,11 +110,17 @@ def routes(*, form: str, **options: Any) -> None:
 def check(**options: Any) -> None:
     """Read the settings and load the plugins as `serve` would, and say what is wrong; exit 1 if anything is."""
     kernel = boot(**options)
-    unknown = kernel.settings.tables() - {"server", "plugins"} - {p.name for p in kernel.plugins}
-    for table in sorted(unknown):
-        click.echo(f"{kernel.settings.file}: [{table}]: no installed plugin has this name", err=True)
-    for plugin in kernel.plugins.failed():
-        click.echo(f"{plugin}: {plugin.error!r}", err=True)
-    if unknown or kernel.plugins.failed():
+    installed = {p.name for p in (*kernel.plugins, *kernel.plugins.left_out)}
+    wrong = [
+        f"{kernel.settings.file}: [{table}]: no installed plugin has this name"
+        for table in sorted(kernel.settings.tables() - {"server", "plugins"} - installed)
+    ]
+    wrong += [
+        f"enabled: {name}: no installed plugin has this name"
+        for name in sorted({*kernel.plugins.enabled} - installed)
+    ]
+    wrong += [f"{plugin}: {plugin.error!r}" for plugin in kernel.plugins.failed()]
+    if wrong:
+        click.echo("\n".join(wrong), err=True)
         sys.exit(1)
     click.echo(f"{len(list(kernel.plugins))} plugins and {len(kernel.routes)} routes are fine")

@@ -26,6 +26,7 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for everything kept."),
         click.option("--strict", is_flag=True, default=None, help="Let any failing plugin stop the server."),
+        click.option("--only", multiple=True, metavar="PLUGIN", help="Import no plugin but this one."),
         click.option("--disable", multiple=True, metavar="PLUGIN", help="Do not import this plugin."),
         click.option("--require", multiple=True, metavar="PLUGIN", help="Do not start without this plugin."),
     ):
@@ -37,7 +38,7 @@ def source(config: Path | None, data_dir: Path | None, **options: Any) -> Settin
     """Where the settings of this command line come from."""
     server = {k: options[k] for k in ("host", "port", "allow_open_network") if options.get(k) is not None}
     plugins: dict[str, object] = {}
-    for option, key in (("require", "required"), ("disable", "disabled")):
+    for option, key in (("require", "required"), ("only", "enabled"), ("disable", "disabled")):
         if options.get(option):
             plugins[key] = list(options[option])
     if options.get("strict"):

@@ -102,7 +102,8 @@ class Kernel:
         """Find the plugins and take in all that they declare, each plugin wholly or not at all."""
         server = settings.load("server", ServerSettings)
         chosen = settings.load("plugins", PluginSettings)
-        plugins = Plugins({*chosen.required, *settings.required()}, chosen.disabled, chosen.strict)
+        required = {*chosen.required, *settings.required()}
+        plugins = Plugins(required, chosen.disabled, chosen.strict, chosen.enabled)
         plugins.discover()
         kernel = cls(plugins, settings, server)
         for plugin in plugins.working():

@@ -29,6 +29,7 @@ class Plugin:
     origin: str
     module: Any = None
     error: BaseException | None = None
+    entry_point: EntryPoint | None = None
 
     def __str__(self) -> str:
         return f"{self.name} ({self.origin})"
@@ -40,12 +41,15 @@ class Plugins:
     Every plugin there is.
 
     A plugin that fails is set aside with its error; the others go on. The exceptions are those in *required*, and all
-    of them if *strict* is set. Those in *disabled* are not even imported.
+    of them if *strict* is set. Those in *disabled*, and those not in *enabled* unless that is empty, are not even
+    imported: they are in *left_out*.
     """
 
     required: Collection[str] = ()
     disabled: Collection[str] = ()
     strict: bool = False
+    enabled: Collection[str] = ()
+    left_out: list[Plugin] = attrs.field(factory=list, init=False)
     manager: pluggy.PluginManager = attrs.field(init=False)
     _plugins: dict[str, Plugin] = attrs.field(factory=dict, init=False)
 
@@ -66,15 +70,17 @@ class Plugins:
         return [p for p in self if p.error is not None]
 
     def discover(self) -> None:
-        """Import and register every installed plugin that is not disabled."""
+        """Import and register every installed plugin that is not kept out."""
         for ep in _in_dependency_order(entry_points(group=GROUP)):
-            if ep.name not in self.disabled:
-                self._load(ep)
+            origin = f"{ep.dist.name} {ep.dist.version}" if ep.dist else ep.value
+            plugin = Plugin(ep.name, origin, entry_point=ep)
+            if ep.name in self.disabled or (self.enabled and ep.name not in self.enabled):
+                self.left_out.append(plugin)
+            else:
+                self._load(plugin, ep)
         self.check()
 
-    def _load(self, ep: EntryPoint) -> None:
-        origin = f"{ep.dist.name} {ep.dist.version}" if ep.dist else ep.value
-        plugin = Plugin(ep.name, origin)
+    def _load(self, plugin: Plugin, ep: EntryPoint) -> None:
         try:
             plugin.module = ep.load()
         except (Exception, SystemExit) as exc:  # noqa: BLE001  # whatever a plugin does, it costs that plugin only

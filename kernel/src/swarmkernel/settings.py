@@ -66,9 +66,14 @@ class ServerSettings:
 
 @attrs.frozen
 class PluginSettings:
-    """The table ``[plugins]``: which must work, which stay unimported, and whether any failure stops the server."""
+    """
+    The table ``[plugins]``.
+
+    Which must work, which alone are imported (all if empty), which are not, and whether any failure stops the server.
+    """
 
     required: list[str] = attrs.field(factory=list)
+    enabled: list[str] = attrs.field(factory=list)
     disabled: list[str] = attrs.field(factory=list)
     strict: bool = False
 
