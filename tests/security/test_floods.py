@@ -154,7 +154,7 @@ def test_early_refusals_leave_nothing_open(server, kind):
         "chunks": lines("POST", "/API/Login", [("Host", netloc(server)), ("Origin", "null"), framing]),
         "length": lines("POST", "/API/Login", [("Host", netloc(server)), ("Origin", "null"), framing]),
     }[kind]
-    more = {"socket": frame(b"x" * 60_000), "chunks": b"8000\r\n" + b"x" * 0x8000 + b"\r\n"}.get(
+    more = {"socket": frame(b"x" * 60_000), "chunks": b"10000\r\n" + b"x" * 0x10000 + b"\r\n"}.get(
         kind, b"x" * 60_000
     )
     for _ in range(10):
@@ -162,8 +162,11 @@ def test_early_refusals_leave_nothing_open(server, kind):
             connection.settimeout(1)
             with contextlib.suppress(ConnectionError, TimeoutError):
                 connection.sendall(head)
-                for _ in range(60):
+                if kind == "socket":
+                    assert 101 == read(connection).status
+                for _ in range(100):
                     connection.sendall(more)
+            time.sleep(0.05)
     within(15, lambda: len(list(folder.iterdir())) <= before + 3)
 
 
