@@ -3,7 +3,7 @@
 import pytest
 
 from swarmkernel import StartupError
-from tests.security.people import REQUIRED
+from tests.security.people import REQUIRED, setup_token
 
 BROKEN = {
     "the package": ("swarmkernel_accounts/__init__.py", "raise ImportError('a broken upgrade')"),
@@ -11,7 +11,6 @@ BROKEN = {
         "swarmkernel_accounts/plugin.py",
         "raise SyntaxError('a broken upgrade')",
     ),
-    "what it needs": ("argon2.py", "raise ImportError('a broken upgrade')"),
 }
 
 
@@ -25,6 +24,17 @@ def test_a_broken_plugin(start, tmp_path, what):
         (file.parent / "__init__.py").touch()
     file.write_text(code)
     refuses(start, PYTHONPATH=str(tmp_path))
+
+
+def test_a_broken_dependency(start, tmp_path):
+    """What is missed only at a login lets nobody in."""
+    (tmp_path / "argon2.py").write_text("raise ImportError('a broken upgrade')")
+    server = start(**REQUIRED, PYTHONPATH=str(tmp_path))
+    client = server.client(login=False)
+    body = {"username": "someone", "password": "long enough", "setup_token": setup_token(server)}
+    assert "success" not in client.raw("RegisterBasic", body).json()
+    assert "success" not in client.raw("Login", body).json()
+    assert "session_id" not in client.raw("GetNewSession").json()
 
 
 def refuses(start, *args, **env):
