@@ -51,6 +51,7 @@ def backend_types():
     return [
         BackendType("loader", "Loader", **common),
         BackendType("xl_loader", "XL loader", compat_classes={"stable-diffusion-xl-v1"}, **common),
+        BackendType("onnx_loader", "ONNX loader", formats={"onnx"}, **common),
     ]
 
 
@@ -321,6 +322,9 @@ def test_no_backend(serve):
     running(client, 1)
     assert "stable-diffusion-v1" in client.post("SelectModel", model="one")["error"]
     assert {"success": True} == client.post("SelectModel", model="xl")
+    client.post("AddNewBackend", type_id="onnx_loader")
+    running(client, 2)
+    assert "as ONNX" in client.post("SelectModel", model="one", backendId=1)["error"]
     client.close()
 
 

@@ -64,6 +64,7 @@ async def test_single_files(tmp_path):
         one.standard_height,
     )
     assert ("one", True, None) == (one.title, one.is_supported, one.problem)
+    assert {"safetensors"} == one.forms
     assert abs(one.modified / 1000 - time.time()) < 60
     assert 768 == found["a/v2.safetensors"].standard_width
     assert "stable-diffusion-xl-v1-refiner" == found["a/refiner.sft"].class_id
@@ -85,12 +86,52 @@ async def test_diffusers_folders(pipelines, name, expected, side):
     found = (await listed(pipelines))[name]
 
     assert (expected, None, True) == (found.class_id, found.problem, found.is_folder)
+    assert {"safetensors"} == found.forms
     assert (side, side, f"{side}x{side}") == (
         found.standard_width,
         found.standard_height,
         found.metadata.resolution,
     )
     assert ("v" if name == "sd2-768" else "epsilon") == found.metadata.prediction_type
+
+
+def add_graphs(folder: Path, *parts: str) -> Path:
+    for part in parts:
+        (folder / part).mkdir(exist_ok=True)
+        (folder / part / "model.onnx").write_bytes(b"\x08\x08")
+    return folder
+
+
+async def test_model_forms(pipeline, tmp_path):
+    """A folder is of every form in which it is whole, and usable if there is one; the stored facts know it too."""
+    graphs = ("unet", "vae_decoder", "text_encoder")
+    add_graphs(pipeline("sd1", tmp_path / "m/both"), *graphs)
+    bare = add_graphs(pipeline("sd1", tmp_path / "m/bare"), *graphs)
+    for weights in bare.rglob("*.safetensors"):
+        weights.unlink()
+    (bare / "vae").rename(bare / "vae_decoder_config")
+    (bare / "vae_decoder_config/config.json").rename(bare / "vae_decoder/config.json")
+    add_graphs(pipeline("sd1", tmp_path / "m/lacking"), "unet", "text_encoder")
+    add_graphs(pipeline("xl", tmp_path / "m/xl"), *graphs, "text_encoder_2")
+    add_graphs(pipeline("xl", tmp_path / "m/xl-lacking"), *graphs)
+    (add_graphs(pipeline("sd1", tmp_path / "m/empty"), *graphs) / "unet/model.onnx").write_bytes(b"")
+    store = MemoryStore()
+
+    for _ in range(2):
+        models = service(tmp_path / "m", store=store)
+        await models.refresh()
+        found = {model.name: model for model in models.list("Stable-Diffusion")}
+        assert {
+            "both": {"onnx", "safetensors"},
+            "bare": {"onnx"},
+            "lacking": {"safetensors"},
+            "xl": {"onnx", "safetensors"},
+            "xl-lacking": {"safetensors"},
+            "empty": {"safetensors"},
+        } == {name: model.forms for name, model in found.items()}
+        assert {None} == {model.problem for model in found.values()}
+    bare_model = found["bare"]
+    assert ("stable-diffusion-v1", 32) == (bare_model.class_id, bare_model.standard_width)
 
 
 async def test_the_starter_model():

@@ -274,12 +274,22 @@ def test_load_elsewhere_first():
             Demand("m", "sdxl", features=frozenset({"f"})),
             ["cannot load models of class sdxl, such as m", "missing feature f"],
         ),
+        (
+            Demand("m", "sd1", features=frozenset({"f"}), forms=frozenset({"safetensors"})),
+            ["needs the model as ONNX; `swarmkernel export-onnx` makes it", "missing feature f"],
+        ),
     ],
 )
 def test_refusals(demand, reasons):
     """What no backend can do is refused at once with the distinct reasons."""
     places = [
-        Place(0, "Torch", features=frozenset({"f"}), compat_classes=frozenset({"sd1"})),
+        Place(
+            0,
+            "Torch",
+            features=frozenset({"f"}),
+            compat_classes=frozenset({"sd1"}),
+            formats=frozenset({"onnx"}),
+        ),
         Place(1, "Torch"),
         Place(2, "Torch"),
     ]
@@ -301,6 +311,21 @@ def test_chosen_backend():
     assert [places[0]] == fitting(places, Demand(backend_type="torch"))
     assert [places[0]] == fitting(places, Demand(backend_id="3"))
     assert [places[1]] == fitting(places, Demand("m", backend_id="4"))
+
+
+@pytest.mark.parametrize(
+    ("forms", "fitting_ids"),
+    [((), [0, 1, 2]), (("onnx",), [0, 2]), (("safetensors",), [1, 2]), (("onnx", "safetensors"), [0, 1, 2])],
+)
+def test_model_forms(forms, fitting_ids):
+    """A model goes to the backends that load one of its forms; one whose forms are unknown may go to any."""
+    places = [
+        Place(0, "onnx", formats=frozenset({"onnx"})),
+        Place(1, "torch", formats=frozenset({"safetensors"})),
+        Place(2, "remote"),
+    ]
+    demand = Demand("m", forms=frozenset(forms))
+    assert fitting_ids == [place.id for place in fitting(places, demand)]
 
 
 def test_without_models():

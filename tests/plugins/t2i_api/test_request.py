@@ -99,7 +99,8 @@ async def test_named_model(reader):
     request = await read(reader(), prompt="", model="Big-XL")
     assert "fol/big-xl.safetensors" == request.model.name
     assert (1024, 1024) == (request.width, request.height)
-    assert Demand("fol/big-xl.safetensors", "stable-diffusion-xl-v1") == Demand.of(request)
+    expected = Demand("fol/big-xl.safetensors", "stable-diffusion-xl-v1", forms=frozenset({"safetensors"}))
+    assert expected == Demand.of(request)
 
 
 async def test_keys(reader):

@@ -75,7 +75,8 @@ class BackendType:
 
     ``make`` is called with an instance of ``settings`` and gives a ``Backend``; as text (``"package.module:Name"``) it is imported
     only in the worker process. ``in_process`` puts the backend into the server's own event loop: for backends that only talk to others.
-    ``slots`` says from the settings how many jobs run at once; ``compat_classes`` names the model classes it can load (empty: any).
+    ``slots`` says from the settings how many jobs run at once; ``compat_classes`` names the model classes it can load (empty: any),
+    ``formats`` the forms of models, of ``safetensors`` and ``onnx`` (empty: any).
     ``fast`` types start at once, others a few at a time.
     """
 
@@ -90,6 +91,7 @@ class BackendType:
     features: tuple[str, ...] = attrs.field(kw_only=True, default=(), converter=_texts)
     slots: Callable[[Any], int] = attrs.field(kw_only=True, default=one)
     compat_classes: frozenset[str] = attrs.field(kw_only=True, default=frozenset(), converter=_set)
+    formats: frozenset[str] = attrs.field(kw_only=True, default=frozenset(), converter=_set)
 
 
 @attrs.frozen

@@ -18,6 +18,7 @@ TORCH = BackendType(
     # Clients show the samplers and schedulers only where some backend announces "comfyui".
     features=("comfyui", "variation_seed"),
     compat_classes=frozenset({"stable-diffusion-v1", "stable-diffusion-v2", "stable-diffusion-xl-v1"}),
+    formats={"safetensors"},
 )
 
 

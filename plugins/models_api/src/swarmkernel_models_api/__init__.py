@@ -4,6 +4,7 @@ from swarmkernel import hookimpl
 from swarmkernel_models_api.capability import LOAD_MODEL, Loaded, LoadModel, LoadProgress
 from swarmkernel_models_api.classes import CLASSES, COMPAT_CLASSES, CompatClass, ModelClass
 from swarmkernel_models_api.errors import ModelError, ModelLoadError
+from swarmkernel_models_api.forms import form_misfit
 from swarmkernel_models_api.models import Models
 from swarmkernel_models_api.permissions import FUNDAMENTAL_MODEL_ACCESS, LOAD_MODELS_NOW
 from swarmkernel_models_api.settings import KINDS, ModelsSettings
@@ -28,5 +29,6 @@ __all__ = [
     "ModelLoadError",
     "Models",
     "ModelsSettings",
+    "form_misfit",
     "hookimpl",
 ]

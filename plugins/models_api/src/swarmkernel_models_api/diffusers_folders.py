@@ -31,6 +31,9 @@ _WEIGHTED: Final = (
     "image_encoder",
 )
 
+#: The graphs without which a diffusers folder is none that an ONNX engine can use.
+_GRAPHS: Final = ("unet", "vae_decoder", "text_encoder")
+
 #: Pipelines whose class does not depend on what is in their configurations.
 _PIPELINES: Final[Mapping[str, str]] = {
     "StableDiffusion3Pipeline": "stable-diffusion-v3-medium",
@@ -49,12 +52,13 @@ _PIPELINES: Final[Mapping[str, str]] = {
 
 @attrs.frozen
 class FolderFacts:
-    """Class, own size in pixels (0: unknown) and prediction type of a diffusers folder."""
+    """Class, own size in pixels (0: unknown), prediction type and forms of a diffusers folder."""
 
     class_id: str | None
     width: int
     height: int
     prediction_type: str | None
+    forms: frozenset[str]
 
 
 def files_of(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -79,13 +83,33 @@ def read_folder(folder: Path) -> FolderFacts:
     if any(entry.name.endswith(".py") for entry in files_of(folder)):
         raise ModelFileError("its folder holds Python files, which would run when it is loaded")
     index = read_json(folder / INDEX, MAX_CONFIG)
-    for part in _WEIGHTED:
-        if _present(index, part):
-            _check_weights(folder / part)
-    unet, vae, scheduler = (_config(folder / part) for part in ("unet", "vae", "scheduler"))
+    forms = _forms(folder, index)
+    unet, scheduler = (_config(folder / part) for part in ("unet", "scheduler"))
+    vae = _config(folder / "vae") or _config(folder / "vae_decoder")
     prediction = {"epsilon": "epsilon", "v_prediction": "v"}.get(str(scheduler.get("prediction_type")))
     width, height = _size(unet or _config(folder / "transformer"), vae)
-    return FolderFacts(_class(index, folder, unet, prediction), width, height, prediction)
+    return FolderFacts(_class(index, folder, unet, prediction), width, height, prediction, forms)
+
+
+def _forms(folder: Path, index: Mapping[str, Any]) -> frozenset[str]:
+    """The forms in which the folder is whole; ModelFileError if there is none."""
+    second = ("text_encoder_2",) if _present(index, "text_encoder_2") else ()
+    forms = {"onnx"} if all(_has_graph(folder / part) for part in (*_GRAPHS, *second)) else set()
+    try:
+        for part in _WEIGHTED:
+            if _present(index, part):
+                _check_weights(folder / part)
+    except ModelFileError:
+        if not forms:
+            raise
+    else:
+        forms.add("safetensors")
+    return frozenset(forms)
+
+
+def _has_graph(part: Path) -> bool:
+    graph = part / "model.onnx"
+    return graph.is_file() and graph.stat().st_size > 0
 
 
 def _present(index: Mapping[str, Any], part: str) -> bool:

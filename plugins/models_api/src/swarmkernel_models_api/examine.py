@@ -94,6 +94,7 @@ def _folder(found: Found) -> Facts:
             resolution=f"{facts.width}x{facts.height}",
         ),
         embedded_preview=read_thumbnail(said) is not None,
+        forms=facts.forms,
     )
 
 
@@ -106,7 +107,7 @@ def _file(found: Found) -> Facts:
     if kind == "gguf":
         said = stated({}, found.sidecars)
         metadata = attrs.evolve(read_metadata(said), special_format="gguf")
-        return _described(found, said, metadata, _known_class(said))
+        return _described(found, "gguf", said, metadata, _known_class(said))
     if kind == "pickle":
         raise ModelFileError(
             "it is a pickle file or an archive, which can run programs when it is opened; convert it to safetensors"
@@ -124,10 +125,12 @@ def _safetensors(found: Found) -> Facts:
         prediction_type=metadata.prediction_type or ("v" if "v_pred" in header.shapes else None),
     )
     detected = _known_class(said) or detect_class(Tensors(header.shapes, found.name, found.kind))
-    return _described(found, said, metadata, detected)
+    return _described(found, "safetensors", said, metadata, detected)
 
 
-def _described(found: Found, said: dict[str, object], metadata: Metadata, class_id: str | None) -> Facts:
+def _described(
+    found: Found, form: str, said: dict[str, object], metadata: Metadata, class_id: str | None
+) -> Facts:
     width, height = read_resolution(said)
     return Facts(
         found.stamp,
@@ -137,6 +140,7 @@ def _described(found: Found, said: dict[str, object], metadata: Metadata, class_
         height=height,
         metadata=metadata,
         embedded_preview=read_thumbnail(said) is not None,
+        forms=frozenset({form}),
     )
 
 

@@ -22,3 +22,4 @@ class Facts:
     problem: str | None = None
     metadata: Metadata = attrs.field(factory=Metadata)
     embedded_preview: bool = False
+    forms: frozenset[str] = attrs.field(factory=frozenset)

@@ -22,7 +22,7 @@ from swarmkernel_models_api.types import ModelFolder
 log = logging.getLogger(__name__)
 
 #: Bump when the same file would be described in another way than before.
-_VERSION: Final = 1
+_VERSION: Final = 2
 
 _MAX_DEPTH: Final = 32
 

@@ -9,6 +9,7 @@ from typing import Final
 from swarmkernel import Call, RouteError
 from swarmkernel_backend_api import Backends, BackendSlot, Claims, WorkerLostError
 from swarmkernel_models_api.errors import ModelLoadError
+from swarmkernel_models_api.forms import form_misfit
 from swarmkernel_models_api.models import Models
 from swarmkernel_models_api.types import Model
 
@@ -46,7 +47,10 @@ def _chosen(backends: Backends, model: Model, backend_id: str | None) -> list[Ba
         raise RouteError("No backend that can load models is running.")
     if not fitting:
         raise RouteError(f"No running backend can load models of the class {model.class_id or 'unknown'}.")
-    return fitting
+    misfits = [form_misfit(slot.type.formats, model.forms) for slot in fitting]
+    if None not in misfits:
+        raise RouteError(f"No running backend can load {model.name}: {misfits[0]}.")
+    return [slot for slot, misfit in zip(fitting, misfits, strict=True) if misfit is None]
 
 
 async def _load(call: Call, slot: BackendSlot, model: Model) -> str | None:

@@ -59,6 +59,7 @@ def _model(found: Found, facts: Facts) -> Model:
         created=found.created,
         stamp=found.stamp,
         sidecars=found.sidecars,
+        forms=facts.forms,
     )
 
 

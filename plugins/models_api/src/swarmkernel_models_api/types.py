@@ -57,7 +57,8 @@ class Model:
     unknown. `standard_width` and `standard_height` are pixels, 0 if unknown. `problem` says why the file cannot be
     used and is None for one that can. `modified` and `created` are Unix milliseconds; `stamp` changes whenever
     the file does. `preview` is a picture beside the model, `embedded_preview` says that there is one in its metadata;
-    `sidecars` are the JSON files beside it, `alternates` other files that bear the same name.
+    `sidecars` are the JSON files beside it, `alternates` other files that bear the same name. `forms` are those in which
+    its weights are there, such as `safetensors` and `onnx`; empty if that is unknown.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Model:
     created: int = 0
     stamp: str = ""
     alternates: tuple[Path, ...] = ()
+    forms: frozenset[str] = frozenset()
 
     @property
     def is_supported(self) -> bool:

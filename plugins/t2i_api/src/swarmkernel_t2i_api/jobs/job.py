@@ -20,6 +20,7 @@ class Demand:
 
     `model` is None if the server has none. `model_named` is False if the server chose it; a backend that cannot
     load models may then do the job as well. `backend_type` and `backend_id` are the user's own restriction.
+    `forms` are those in which the model is there.
     """
 
     model: str | None = None
@@ -28,6 +29,7 @@ class Demand:
     backend_type: str | None = None
     backend_id: str | None = None
     features: frozenset[str] = frozenset()
+    forms: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, request: ImageRequest) -> Demand:
@@ -40,6 +42,7 @@ class Demand:
             backend_type=request.text("internalbackendtype").lower() or None,
             backend_id=request.text("exactbackendid") or None,
             features=request.features - UI_FLAGS,
+            forms=model.forms if model else frozenset(),
         )
 
 

@@ -355,6 +355,7 @@ def _place(slot: BackendSlot) -> Place | None:
         coming=coming,
         features=frozenset(slot.features),
         compat_classes=slot.type.compat_classes,
+        formats=slot.type.formats,
         parent_id=slot.parent.id if slot.parent else None,
         idle_for=float("inf") if slot.seconds_since_used is None else slot.seconds_since_used,
         title=slot.title,

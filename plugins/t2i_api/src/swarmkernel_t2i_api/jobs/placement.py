@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
+from swarmkernel_models_api import form_misfit
 from swarmkernel_t2i_api.jobs.job import Demand, Job
 from swarmkernel_t2i_api.jobs.queue import LOAD_COST, FairQueue
 
@@ -26,6 +27,7 @@ class Place:
     coming: bool = False
     features: frozenset[str] = frozenset()
     compat_classes: frozenset[str] = frozenset()
+    formats: frozenset[str] = frozenset()
     parent_id: int | None = None
     idle_for: float = 0.0
     title: str = ""
@@ -82,7 +84,7 @@ def refusal(place: Place, demand: Demand) -> str | None:
         return None
     if place.compat_classes and demand.compat_class not in place.compat_classes:
         return f"cannot load models of class {demand.compat_class or 'unknown'}, such as {demand.model}"
-    return None
+    return form_misfit(place.formats, demand.forms)
 
 
 def fitting(places: Iterable[Place], demand: Demand) -> list[Place]:
