@@ -13,8 +13,8 @@ __all__ = ["backend_defaults", "backend_types", "hookimpl"]
 
 
 @hookspec
-def backend_types() -> Iterable[BackendType]:
-    """Declare backend types.
+def backend_types(services: "Services") -> Iterable[BackendType]:
+    """Declare backend types. Leave out ``services``, which hold the settings of every plugin, if you need none of them.
 
     They appear in ``ListBackendTypes`` and can be added by ``AddNewBackend``. Called once, at start-up. Two packages with
     a type of one id stop the server with a message that names both.

@@ -55,7 +55,7 @@ async def list_backends(call: Call, nonreal: bool = False, full_data: bool = Fal
     """List the backends: a map from the id, as text, to the backend.
 
     * ``nonreal``: also temporary backends, which have negative ids.
-    * ``full_data``: also the model that each has loaded.
+    * ``full_data``: also the model that each has loaded, and the ids of the servers that its work goes through.
     """
     return {str(s.id): _shown(s, full_data) for s in call.get(Backends) if s.real or nonreal}
 
@@ -173,7 +173,7 @@ def _shown(slot: BackendSlot, full_data: bool = False) -> dict[str, object]:
         "time_since_used": since(seconds),
         "can_load_models": slot.can_load_models,
     }
-    return shown | ({"current_model": slot.current_model} if full_data else {})
+    return shown | ({"current_model": slot.current_model, "via": list(slot.via)} if full_data else {})
 
 
 ROUTES = (

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 async def running(services: Services) -> AsyncIterator[None]:
     """Offer ``Backends`` and ``Claims``, with all stored backends starting; at the end no worker is left."""
     plugins, settings = services.get(Plugins), services.get(BackendApiSettings)
-    types = plugins.collect("backend_types", key=attrgetter("id"))
+    types = plugins.collect("backend_types", key=attrgetter("id"), services=services)
     records = Records.of(services.get(Store), services.get(Vault))  # type: ignore[type-abstract]  # a protocol as a key
     claims = Claims()
     backends = Backends(types, settings, records)

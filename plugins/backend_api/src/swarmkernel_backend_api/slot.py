@@ -22,7 +22,10 @@ class BackendSlot:
 
     ``settings`` is an instance of ``type.settings``; ``raw`` the wire values as they are stored, secrets sealed, with whatever in them this version
     does not know. ``problem`` says why the backend cannot be started at all. ``real`` ones are kept in the store, others are
-    temporary, have negative ids and often a ``parent``. ``restarting``: it died, and starts again after a pause. ``usages`` counts claims, ``current_model`` is for whoever loads models.
+    temporary, have negative ids and often a ``parent``. ``restarting``: it died, and starts again after a pause; or what it talks to
+    is away, and may soon be back. ``usages`` counts claims. ``current_model`` and ``models`` are for whoever loads models: the one
+    that is loaded, and the ``ModelList`` that the backend says it has (None: whatever this server has). ``via`` are the ids of the
+    servers through which its work goes.
     """
 
     id: int
@@ -42,7 +45,9 @@ class BackendSlot:
     current_model: str | None = None
     modcount: int = 0
     reserved: bool = False
-    idling: bool = False
+    models: Any = attrs.field(default=None, repr=False)
+    via: tuple[str, ...] = ()
+    away: Status | None = None
     restarting: bool = False
     host: Host | None = attrs.field(default=None, repr=False)
     _abilities: frozenset[str] | None = attrs.field(default=None, init=False)
@@ -98,9 +103,19 @@ class BackendSlot:
 
     def set_idle(self, idle: bool) -> None:
         """Say that a running backend's target is out of reach for the moment, or is back."""
-        self.idling = idle
-        if self.status in {Status.RUNNING, Status.IDLE}:
-            self.set_status(Status.IDLE if idle else Status.RUNNING)
+        self.set_away(Status.IDLE if idle else None)
+
+    def set_away(self, status: Status | None, reason: str = "", *, soon: bool = False) -> None:
+        """Say how a running backend shows while what it talks to is away, and why; None: it is back.
+
+        The backend keeps running and looks for it. Work waits for one that may be back ``soon``.
+        """
+        self.away = status
+        if self.host is not None:
+            self.restarting = soon and status is not None
+            self.set_status(status or Status.RUNNING, reason)
+        else:
+            self.reason = reason
 
     def describe(self, *, abilities: frozenset[str], features: tuple[str, ...]) -> None:
         """Take over what a live backend says of itself."""

@@ -134,7 +134,7 @@ class Supervisor:
     async def _attempt(self) -> Host | None:
         slot = self.slot
         async with contextlib.nullcontext() if slot.type.fast else self.gate:
-            slot.idling = slot.restarting = False
+            slot.away, slot.restarting = None, False
             slot.set_status(Status.LOADING)
             host = self.make_host(slot)
             try:
@@ -149,7 +149,7 @@ class Supervisor:
         slot.host = host
         slot.describe(abilities=host.abilities, features=host.features)
         log.info("%s runs", slot.label)
-        slot.set_status(Status.IDLE if slot.idling else Status.RUNNING)
+        slot.set_status(slot.away or Status.RUNNING, slot.reason if slot.away else "")
         return host
 
     def _failed(self, error: Exception) -> None:

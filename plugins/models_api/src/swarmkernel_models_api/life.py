@@ -9,9 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from swarmkernel import Plugins, ServerSettings, Services, Store
+from swarmkernel_backend_api import Backends
 from swarmkernel_models_api.folders import model_folders
 from swarmkernel_models_api.limits import by_roles
 from swarmkernel_models_api.models import Models
+from swarmkernel_models_api.remote import RemoteModels
 from swarmkernel_models_api.settings import ModelsSettings
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,8 @@ async def life(services: Services) -> AsyncIterator[None]:
     for folder in folders:
         if folder.path.is_relative_to(data_dir):
             folder.path.mkdir(parents=True, exist_ok=True)
-    models = Models(folders, services.get(Store))  # type: ignore[type-abstract]
+    remote = RemoteModels(services.get(Backends))
+    models = Models(folders, services.get(Store), remote=remote)  # type: ignore[type-abstract]
     models.restrict(by_roles(services))
     services.add(Models, models)
     first = asyncio.create_task(_first_scan(models))

@@ -126,7 +126,7 @@ def load_request(model: Model, vae: Model | None = None) -> LoadModel:
     """What a backend is told about a model."""
     return LoadModel(
         name=model.name,
-        path=str(model.path),
+        path=str(model.path) if model.is_local else "",
         compat_class=model.compat_class,
         class_id=model.class_id,
         prediction_type=model.metadata.prediction_type,

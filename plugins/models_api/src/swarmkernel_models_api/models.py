@@ -20,6 +20,7 @@ from swarmkernel_models_api.facts import Facts
 from swarmkernel_models_api.headers import header_length, open_regular
 from swarmkernel_models_api.loading import Loads
 from swarmkernel_models_api.names import Shelf
+from swarmkernel_models_api.remote import RemoteModels
 from swarmkernel_models_api.scan import scan
 from swarmkernel_models_api.shelves import TensorHash, shelves_of, with_hash
 from swarmkernel_models_api.types import MAIN, Model, ModelFolder
@@ -37,13 +38,14 @@ _EMPTY: Final = Shelf.of({})
 
 @attrs.define(eq=False)
 class Models:
-    """Every model in the model folders, by kind; loads them onto backends too.
+    """Every model in the model folders or at a backend elsewhere, by kind; loads them onto backends too.
 
     Where a method takes a *session*, only what its user may know of exists; None sees everything.
     """
 
     folders: Sequence[ModelFolder]
     _store: Store
+    _remote: RemoteModels = attrs.field(factory=RemoteModels, kw_only=True)
     _shelves: dict[str, Shelf] = attrs.field(factory=dict, init=False)
     _facts: dict[str, Facts] = attrs.field(factory=dict, init=False)
     _rules: builtins.list[Rule] = attrs.field(factory=list, init=False)
@@ -69,9 +71,9 @@ class Models:
         return exact or self._shelf(kind).find(text, lambda model: self._may(session, model))
 
     def default(self, kind: str = MAIN, session: Session | None = None) -> Model | None:
-        """The model to use where nobody chose: the first that is usable and of a known class."""
-        models = self.list(kind, session)
-        return next((model for model in models if model.is_supported and model.class_id), None)
+        """The model to use where nobody chose: the first that is usable and of a known class, if possible one that is here."""
+        fit = [model for model in self.list(kind, session) if model.is_supported and model.class_id]
+        return next((model for model in fit if model.is_local), next(iter(fit), None))
 
     def restrict(self, rule: Rule) -> None:
         """Hide the models that *rule*, called with a user id, does not allow; all rules must agree."""
@@ -86,7 +88,7 @@ class Models:
         return all(rule(user_id, model) for rule in self._rules)
 
     def _shelf(self, kind: str) -> Shelf:
-        return self._shelves.get(kind, _EMPTY)
+        return self._remote.beside(self._shelves.get(kind, _EMPTY), kind)
 
     def _may(self, session: Session | None, model: Model) -> bool:
         return session is None or not self._rules or self.allowed(session, model)
@@ -164,11 +166,11 @@ class Models:
         return self._store.collection("models_api.hashes", TensorHash)
 
     async def tensor_hash(self, model: Model) -> str | None:
-        """`0x` and the SHA-256 of the tensor bytes; None for a folder and for a file that cannot be used.
+        """`0x` and the SHA-256 of the tensor bytes; None for a folder and for a file that is not here or cannot be used.
 
         The first time it takes as long as reading the file (in a thread, one file at a time).
         """
-        if model.metadata.hash or model.is_folder or not model.is_supported:
+        if model.metadata.hash or model.is_folder or not (model.is_local and model.is_supported):
             return model.metadata.hash or None
         key = model_key(model.kind, model.path)
         async with self._hashing:
@@ -184,7 +186,7 @@ class Models:
             return known.hash
 
     def _publish_hash(self, model: Model, digest: str) -> None:
-        named = self._shelf(model.kind).models
+        named = self._shelves.get(model.kind, _EMPTY).models
         if named.get(model.name) == model:
             named[model.name] = with_hash(model, digest)
 

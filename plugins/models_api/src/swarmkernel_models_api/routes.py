@@ -27,7 +27,7 @@ async def list_models(
     depth: int,
     subtype: str = MAIN,
     sortBy: str = "Name",  # noqa: N803  # the name on the wire
-    allowRemote: bool = True,  # noqa: N803, ARG001
+    allowRemote: bool = True,  # noqa: N803
     sortReverse: bool = False,  # noqa: N803
     dataImages: bool = False,  # noqa: N803
 ) -> dict[str, Any]:
@@ -35,12 +35,12 @@ async def list_models(
     List the models of a subtype below a folder.
 
     `depth` (1 to 20) is how many levels of folders are shown. `sortBy` is `Name`, `Title`, `DateCreated` or
-    `DateModified`, dates newest first. With `dataImages` previews come as `data:` URLs instead of addresses.
+    `DateModified`, dates newest first. Without `allowRemote` models that only backends elsewhere have are left out. With `dataImages` previews come as `data:` URLs instead of addresses.
     Answers `folders`, relative to `path`, and `files`.
     """
     if sortBy.lower() not in SORTS:
         raise RouteError(f"Unknown sort mode {sortBy[:40]!r}: Name, Title, DateCreated or DateModified.")
-    models = call.get(Models).list(_kind(subtype), call.session)
+    models = [m for m in call.get(Models).list(_kind(subtype), call.session) if m.is_local or allowRemote]
     loaded = _loaded_names(call)
 
     def answer() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from swarmkernel_backend_api import Backends, BackendSlot, Claims, WorkerLostErr
 from swarmkernel_models_api.errors import ModelLoadError
 from swarmkernel_models_api.forms import form_misfit
 from swarmkernel_models_api.models import Models
+from swarmkernel_models_api.remote import has_model
 from swarmkernel_models_api.types import Model
 
 #: How long a load waits for a backend's other work, in seconds.
@@ -38,13 +39,16 @@ def _chosen(backends: Backends, model: Model, backend_id: str | None) -> list[Ba
         able = [slot for slot in able if str(slot.id) == backend_id.strip()]
         if not able:
             raise RouteError(f"There is no running backend {backend_id[:40]!r} that can load models.")
-    fitting = [
-        slot
-        for slot in able
-        if not slot.type.compat_classes or model.compat_class in slot.type.compat_classes
-    ]
     if not able:
         raise RouteError("No backend that can load models is running.")
+    holders = [slot for slot in able if has_model(slot, model)]
+    if not holders:
+        raise RouteError(f"No running backend has {model.name}.")
+    fitting = [
+        slot
+        for slot in holders
+        if not slot.type.compat_classes or model.compat_class in slot.type.compat_classes
+    ]
     if not fitting:
         raise RouteError(f"No running backend can load models of the class {model.class_id or 'unknown'}.")
     misfits = [form_misfit(slot.type.formats, model.forms) for slot in fitting]

@@ -58,7 +58,8 @@ class Model:
     used and is None for one that can. `modified` and `created` are Unix milliseconds; `stamp` changes whenever
     the file does. `preview` is a picture beside the model, `embedded_preview` says that there is one in its metadata;
     `sidecars` are the JSON files beside it, `alternates` other files that bear the same name. `forms` are those in which
-    its weights are there, such as `safetensors` and `onnx`; empty if that is unknown.
+    its weights are there, such as `safetensors` and `onnx`; empty if that is unknown. One that only a backend elsewhere
+    has is not `is_local`, and its path means nothing.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Model:
     stamp: str = ""
     alternates: tuple[Path, ...] = ()
     forms: frozenset[str] = frozenset()
+    is_local: bool = True
 
     @property
     def is_supported(self) -> bool:

@@ -24,7 +24,7 @@ def model_object(model: Model, *, loaded: bool, preview: str | None = None) -> d
         "standard_width": model.standard_width,
         "standard_height": model.standard_height,
         "is_supported_model_format": model.is_supported,
-        "local": True,
+        "local": model.is_local,
         "time_created": model.created,
         "time_modified": model.modified,
         **_described(model),

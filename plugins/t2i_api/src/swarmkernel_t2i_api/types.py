@@ -31,7 +31,8 @@ class ImageJob:
     """One picture to make: what `generate` of a backend gets.
 
     `model` is the name under which the server lists the model and `model_path` the file or diffusers folder;
-    both are None for a backend that has no models to choose from. `width` and `height` are pixels, `seed` is
+    both are None for a backend that has no models to choose from; so it is with `vae` and `vae_path`, and a path is
+    None if this server does not have the file. `width` and `height` are pixels, `seed` is
     never negative. `clip_stop_at_layer` counts from the end (-1 is the last layer, None the model's own choice).
     `variation_seed` is None unless `variation_strength` (0 to 1) says how much of it to blend in.
     `extra` holds the parameters that other packages added, typed, by id.
@@ -61,6 +62,7 @@ class ImageJob:
     metadata: str | None = None
     previews: bool = True
     extra: dict[str, Any] = attrs.Factory(dict)
+    vae: str | None = None
 
 
 @attrs.frozen

@@ -20,7 +20,7 @@ class Demand:
 
     `model` is None if the server has none. `model_named` is False if the server chose it; a backend that cannot
     load models may then do the job as well. `backend_type` and `backend_id` are the user's own restriction.
-    `forms` are those in which the model is there.
+    `forms` are those in which the model is there; one that is not `local` only backends elsewhere have.
     """
 
     model: str | None = None
@@ -30,6 +30,7 @@ class Demand:
     backend_id: str | None = None
     features: frozenset[str] = frozenset()
     forms: frozenset[str] = frozenset()
+    local: bool = True
 
     @classmethod
     def of(cls, request: ImageRequest) -> Demand:
@@ -43,6 +44,7 @@ class Demand:
             backend_id=request.text("exactbackendid") or None,
             features=request.features - UI_FLAGS,
             forms=model.forms if model else frozenset(),
+            local=model is None or model.is_local,
         )
 
 

@@ -356,6 +356,7 @@ def _place(slot: BackendSlot) -> Place | None:
         features=frozenset(slot.features),
         compat_classes=slot.type.compat_classes,
         formats=slot.type.formats,
+        models=None if slot.models is None else slot.models.main,
         parent_id=slot.parent.id if slot.parent else None,
         idle_for=float("inf") if slot.seconds_since_used is None else slot.seconds_since_used,
         title=slot.title,

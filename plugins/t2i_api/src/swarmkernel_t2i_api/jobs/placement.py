@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import attrs
 
-from swarmkernel_models_api import form_misfit
+from swarmkernel_models_api import form_misfit, stem
 from swarmkernel_t2i_api.jobs.job import Demand, Job
 from swarmkernel_t2i_api.jobs.queue import LOAD_COST, FairQueue
 
@@ -15,7 +15,8 @@ from swarmkernel_t2i_api.jobs.queue import LOAD_COST, FairQueue
 class Place:
     """A backend as the decision sees it. `loader`: it can load models. `coming`: it does not run yet but may soon.
 
-    `idle_for` is how many seconds ago it was last used.
+    `idle_for` is how many seconds ago it was last used. `models` are the names of those that it has, without
+    `.safetensors`; None: whatever this server has.
     """
 
     id: int
@@ -28,6 +29,7 @@ class Place:
     features: frozenset[str] = frozenset()
     compat_classes: frozenset[str] = frozenset()
     formats: frozenset[str] = frozenset()
+    models: frozenset[str] | None = None
     parent_id: int | None = None
     idle_for: float = 0.0
     title: str = ""
@@ -80,8 +82,12 @@ def refusal(place: Place, demand: Demand) -> str | None:
     missing = sorted(demand.features - place.features)
     if missing:
         return f"missing feature {', '.join(missing)}"
-    if demand.model is None or not place.loader:
-        return None
+    return _model_refusal(place, demand) if demand.model is not None and place.loader else None
+
+
+def _model_refusal(place: Place, demand: Demand) -> str | None:
+    if not (demand.local if place.models is None else stem(demand.model or "") in place.models):
+        return f"does not have the model {demand.model}"
     if place.compat_classes and demand.compat_class not in place.compat_classes:
         return f"cannot load models of class {demand.compat_class or 'unknown'}, such as {demand.model}"
     return form_misfit(place.formats, demand.forms)

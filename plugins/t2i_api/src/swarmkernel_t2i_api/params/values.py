@@ -63,7 +63,11 @@ def match_option(text: str, options: Sequence[str]) -> str | None:
         return None
     folded = {option: _folded(option.partition("///")[0]) for option in options}
     exact = [option for option, name in folded.items() if name == wanted]
-    holding = [] if wanted.isdigit() else sorted((o for o, name in folded.items() if wanted in name), key=len)
+    holding = (
+        []
+        if wanted.lstrip("-").isdigit()
+        else sorted((o for o, name in folded.items() if wanted in name), key=len)
+    )
     return next(iter(exact + holding), None)
 
 
