@@ -1,5 +1,6 @@
 """Guessing passwords is slow, whatever headers say; it tells nothing about who exists; nobody gets in unasked."""
 
+import itertools
 import json
 import statistics
 import threading
@@ -170,18 +171,18 @@ def test_answers_are_uniform(people):
 
 
 def test_times_are_uniform(people):
-    """An unknown user takes as long as a wrong password, measured in turns."""
-    name = people.add()
-    taken = {"nobody_here": [], name: []}
-    limit = 40
-    for number in range(limit):
-        for user in taken if number % 2 else reversed(taken):
+    """An unknown user takes as long as a wrong password, each asked for in turns, and no name too often."""
+    names = [people.add() for _ in range(10)]
+    taken = {"unknown": [], "known": []}
+    for number in range(40):
+        pair = [("known", names[number % 10]), ("unknown", f"nobody{number % 10}")]
+        for kind, name in pair if number % 2 else reversed(pair):
             began = time.perf_counter()
-            reply = login(people.server, user, f"a wrong password {number}")
-            taken[user].append(time.perf_counter() - began)
-            assert reply.error_id in {"invalid_login", "ratelimit"}
+            reply = login(people.server, name, f"a wrong password {number}")
+            taken[kind].append(time.perf_counter() - began)
+            assert "invalid_login" == reply.error_id
     quick, slow = sorted(statistics.median(times) for times in taken.values())
-    assert slow < 1.25 * quick, taken
+    assert slow < 1.3 * quick, taken
 
 
 def test_no_login(start):
@@ -238,28 +239,39 @@ def test_registration_grants_nothing_that_is_asked_for(start):
 
 
 def test_others_are_served_meanwhile(people):
-    """While many wrong logins run, a light call takes no longer than a fraction of a second."""
-    stop, light = threading.Event(), []
+    """While more wrong logins come than can be checked, a light call waits for none of them."""
+    stop, light, alone = threading.Event(), [], []
 
     def guess(number):
-        while not stop.is_set():
-            login(people.server, f"guess{number}")
+        for turn in itertools.count():
+            if stop.is_set():
+                return
+            login(people.server, f"guess{number}_{turn}")
 
+    def ask(until, taken):
+        while time.monotonic() < until:
+            began = time.monotonic()
+            assert "status" in people.owner.post("GetCurrentStatus")
+            taken.append(time.monotonic() - began)
+            time.sleep(0.03)
+
+    for number in range(20):
+        began = time.monotonic()
+        login(people.server, f"alone{number}")
+        alone.append(time.monotonic() - began)
     threads = [threading.Thread(target=guess, args=(n,)) for n in range(16)]
     for thread in threads:
         thread.start()
     try:
-        until = time.monotonic() + 3
-        while time.monotonic() < until:
-            began = time.monotonic()
-            assert "status" in people.owner.post("GetCurrentStatus")
-            light.append(time.monotonic() - began)
+        ask(time.monotonic() + 3, light)
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert len(light) > 20
-    assert sorted(light)[int(len(light) * 0.9)] < 0.5, sorted(light)[-5:]
+    print(
+        f"a login {statistics.median(alone):.3f} s, a light call meanwhile {statistics.median(light):.3f} s"
+    )
+    assert statistics.median(light) < 4 * statistics.median(alone)
 
 
 def test_the_queue_of_guesses_is_bounded(people):
