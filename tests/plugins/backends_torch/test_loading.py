@@ -12,7 +12,7 @@ from tiny_models import pipeline, save
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_torch.loading import load_parts, load_vae
-from swarmkernel_backends_torch.sampler import Sampler
+from swarmkernel_backends_torch.sampler import TorchSampler
 from swarmkernel_backends_torch.settings import TorchSettings
 from swarmkernel_diffusion import NoiseSchedule, noise
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 def sampled(path: Path, job: Any, prediction: str | None = None) -> tuple[torch.Tensor, np.ndarray]:
     """Latents and pixels of a job, straight from the sampler."""
     parts = load_parts(path, torch.float32, prediction)
-    sampler = Sampler(path, parts, CPU, torch.float32, TorchSettings())
+    sampler = TorchSampler(path, parts, CPU, torch.float32, TorchSettings())
     found = []
     with torch.inference_mode():
         sampler.admit(job)

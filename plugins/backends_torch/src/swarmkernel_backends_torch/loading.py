@@ -95,13 +95,6 @@ def load_vae(path: Path, dtype: torch.dtype, family: str) -> Any:
         return _prepare(_vae(path, dtype, family))
 
 
-def stamp(path: Path) -> tuple[tuple[int, int], ...]:
-    """Changes when a model's files do: their times of change and sizes. Empty when it is not there."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [file.stat() for file in files if file.is_file()]
-    return tuple((status.st_mtime_ns, status.st_size) for status in found)
-
-
 @contextmanager
 def _said(what: str) -> Iterator[None]:
     """Errors of the libraries, in words that say which file is at fault."""

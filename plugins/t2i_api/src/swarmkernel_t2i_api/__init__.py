@@ -17,6 +17,8 @@ from swarmkernel_t2i_api.jobs.events import (
     Waiting,
 )
 from swarmkernel_t2i_api.params.types import Group, Param
+from swarmkernel_t2i_api.sampling import BatchSampler
+from swarmkernel_t2i_api.stepping import Sampler, SteppingBackend, files_stamp
 from swarmkernel_t2i_api.types import (
     EncodedOutput,
     EncodedPreview,
@@ -30,6 +32,7 @@ from swarmkernel_t2i_api.types import (
 __all__ = [
     "GENERATE",
     "Accepted",
+    "BatchSampler",
     "Done",
     "EncodedOutput",
     "EncodedPreview",
@@ -47,8 +50,11 @@ __all__ = [
     "Preview",
     "Previewed",
     "Progress",
+    "Sampler",
     "Started",
     "Stepped",
+    "SteppingBackend",
     "Waiting",
+    "files_stamp",
     "hookimpl",
 ]
