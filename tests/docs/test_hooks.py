@@ -126,6 +126,21 @@ def test_swarm_commands(dists, tmp_path):
     assert "Hello, Ada!\n" == done.stdout
 
 
+def test_swarm_templates(dists, tmp_path):
+    """The files are copied under the name of the new plugin."""
+    folder = dists.folder / "notes"
+    folder.mkdir()
+    (folder / "example.md.in").write_text("# Example of swarmkernel-example\n")
+    subprocess.run(
+        [Path(sys.executable).with_name("swarmkernel"), "plugins", "new", "my_notes", "--kind", "notes"],
+        env={**os.environ, "PYTHONPATH": str(dists.folder)},
+        cwd=tmp_path,
+        check=True,
+    )
+
+    assert "# MyNotes of swarmkernel-my-notes\n" == (tmp_path / "my_notes" / "my_notes.md").read_text()
+
+
 def test_swarm_store(swarm_dists, examples, swarm_serve):
     """The server uses the offered store, and so forgets as that one does."""
     swarm_dists.add("example_store", examples["swarm_store"])

@@ -23,6 +23,7 @@ from swarmkernel.kernel import SERVER_ID, VERSION, Permissions
 from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
 from swarmkernel.plugins import Plugins
 from swarmkernel.routes import Body, Call, Route
+from swarmkernel.scaffold import Template
 from swarmkernel.services import Services, Stopping
 from swarmkernel.sessions import Session, Sessions, StoredSession
 from swarmkernel.settings import ServerSettings, SettingsSource
@@ -81,6 +82,7 @@ __all__ = [
     "Store",
     "StoreError",
     "StoredSession",
+    "Template",
     "UnknownRouteError",
     "UserAdmin",
     "UserData",

@@ -14,6 +14,7 @@ from swarmkernel.commands import boot, settings_options
 from swarmkernel.errors import StartupError
 from swarmkernel.kernel import VERSION
 from swarmkernel.logs import log_to_stderr
+from swarmkernel.plugin_commands import plugins
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,9 @@ def main() -> None:
     """A small plugin server that speaks the SwarmUI network API."""
 
 
+main.add_command(plugins)
+
+
 @main.command()
 @settings_options
 @click.option("--host", help="Address to listen on [127.0.0.1].")
@@ -64,24 +68,6 @@ def serve(**options: Any) -> None:
     for plugin in kernel.plugins.failed():
         log.error("plugin %s is set aside: %r", plugin, plugin.error)
     sys.exit(run(kernel))
-
-
-@main.command()
-@settings_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plugins(*, as_json: bool, **options: Any) -> None:
-    """List the installed plugins, and why those that failed did."""
-    logging.disable()
-    kernel = boot(**options)
-    found = [
-        {"name": p.name, "origin": p.origin, "error": repr(p.error) if p.error else None}
-        for p in kernel.plugins
-    ]
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for row in found:
-        click.echo(f"{row['name']}\t{row['origin']}\t{row['error'] or 'ok'}")
 
 
 @main.command()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from swarmkernel.permissions import Permission
     from swarmkernel.routes import Route
+    from swarmkernel.scaffold import Template
     from swarmkernel.services import Services
     from swarmkernel.sessions import Session
     from swarmkernel.store import Store
@@ -103,4 +104,14 @@ def swarm_vote(services: Services, session: Session, permission: Permission) -> 
 @hookspec
 def swarm_commands() -> Iterable[click.Command]:
     """Add commands under ``swarmkernel``."""
+    return ()
+
+
+@hookspec
+def swarm_templates() -> Iterable[Template]:
+    """
+    Offer packages to start other plugins from, for ``swarmkernel plugins new``.
+
+    Two of one kind stop the command; the kernel has the kind ``routes``.
+    """
     return ()

@@ -178,9 +178,9 @@ def _in_dependency_order(found: Collection[EntryPoint]) -> list[EntryPoint]:
     by_dist: dict[str, list[EntryPoint]] = {}
     needs: dict[str, set[str]] = {}
     for ep in sorted(found, key=lambda ep: ep.name):
-        dist = _normal(ep.dist.name) if ep.dist else ""
+        dist = normal(ep.dist.name) if ep.dist else ""
         by_dist.setdefault(dist, []).append(ep)
-        needs[dist] = {_normal(r) for r in (ep.dist.requires or ())} if ep.dist else set()
+        needs[dist] = {normal(r) for r in (ep.dist.requires or ())} if ep.dist else set()
     graph = {d: sorted(n & by_dist.keys()) for d, n in sorted(needs.items())}
     try:
         order = list(TopologicalSorter(graph).static_order())
@@ -189,6 +189,7 @@ def _in_dependency_order(found: Collection[EntryPoint]) -> list[EntryPoint]:
     return [ep for dist in order for ep in by_dist[dist]]
 
 
-def _normal(requirement: str) -> str:
+def normal(requirement: str) -> str:
+    """The name of the distribution in a requirement, as indexes spell it."""
     name = re.match(r"[A-Za-z0-9._-]+", requirement)
     return re.sub(r"[-_.]+", "-", name.group() if name else "").lower()

@@ -143,7 +143,10 @@ class SettingsSource:
         return {name for name, value in found.items() if value is not False} - {"plugins"}
 
     def load(self, table: str, kind: type[T]) -> T:
-        """The values of *table* as an instance of the attrs class *kind*."""
+        """The values of *table* as an instance of the attrs class *kind*; TypeError if one of its keys has no default."""
+        for key, field in _fields(kind).items():
+            if field.default is attrs.NOTHING:
+                raise TypeError(f"the setting {kind.__qualname__}.{key} has no default")
         in_file = self._tables.get(table, {})
         if not isinstance(in_file, dict):
             raise StartupError(f"{self.file}: {table} must be a table, written [{table}]")

@@ -1,0 +1,114 @@
+"""What is known of each installed plugin."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from swarmkernel.errors import StartupError
+from swarmkernel.kernel import Bound, Kernel
+from swarmkernel.permissions import Permission
+from swarmkernel.plugins import Plugin
+
+
+@attrs.frozen
+class Facts:
+    """One plugin in short. *state* is ok, failed or disabled."""
+
+    name: str
+    origin: str
+    distribution: str | None
+    version: str | None
+    state: str
+    hooks: list[str]
+    routes: int
+    permissions: list[str]
+    error: str | None
+
+
+@attrs.frozen
+class Details(Facts):
+    """One plugin at length; *traceback* tells where a failed one did."""
+
+    entry_point: str | None
+    requirements: list[str]
+    settings: dict[str, object]
+    traceback: str | None
+
+
+def facts(kernel: Kernel, *, everything: bool = False) -> list[Facts]:
+    """Every plugin, with *everything* also those that are kept out."""
+    shown = installed(kernel) if everything else list(kernel.plugins)
+    return [Facts(**_facts(kernel, plugin)) for plugin in shown]
+
+
+def installed(kernel: Kernel) -> list[Plugin]:
+    """Every plugin, also those that are kept out."""
+    return [*kernel.plugins, *kernel.plugins.left_out]
+
+
+def details(kernel: Kernel, name: str) -> Details:
+    """The plugin of that *name*, or StartupError."""
+    plugin = find(kernel, name)
+    settings = [kind for kind in kernel.plugins.call(plugin, "swarm_settings") if kind is not None]
+    dist = plugin.entry_point.dist if plugin.entry_point else None
+    return Details(
+        **_facts(kernel, plugin),
+        entry_point=plugin.entry_point.value if plugin.entry_point else None,
+        requirements=list(dist.requires or ()) if dist else [],
+        settings={key: default for kind in settings for key, default in defaults(kind).items()},
+        traceback="".join(traceback.format_exception(plugin.error)) if plugin.error else None,
+    )
+
+
+def find(kernel: Kernel, name: str) -> Plugin:
+    """The installed plugin of that *name*, or StartupError."""
+    for plugin in installed(kernel):
+        if plugin.name == name:
+            return plugin
+    raise StartupError(f"no installed plugin has the name {name!r}; see `swarmkernel plugins list --all`")
+
+
+def hooks(kernel: Kernel, plugin: Plugin) -> list[str]:
+    """The hooks that a working plugin implements, sorted."""
+    callers = kernel.plugins.manager.get_hookcallers(plugin.module) or () if plugin.module else ()
+    return sorted(caller.name for caller in callers)
+
+
+def routes(kernel: Kernel, plugin: Plugin) -> list[Bound]:
+    """The routes that a plugin declares."""
+    return [bound for bound in kernel.routes if bound.plugin is plugin]
+
+
+def permissions(kernel: Kernel, plugin: Plugin) -> list[Permission]:
+    """The permissions that a plugin names, by id."""
+    named: Iterable[Any] = (bound.route.permission for bound in routes(kernel, plugin))
+    declared = [p for ps in kernel.plugins.call(plugin, "swarm_permissions") for p in ps]
+    found = {p.id: p for p in (*named, *declared) if isinstance(p, Permission)}
+    return [found[key] for key in sorted(found)]
+
+
+def defaults(kind: type) -> dict[str, object]:
+    """Key -> default of a settings class."""
+    values = attrs.asdict(kind())
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+
+
+def _facts(kernel: Kernel, plugin: Plugin) -> dict[str, Any]:
+    dist = plugin.entry_point.dist if plugin.entry_point else None
+    left_out = plugin in kernel.plugins.left_out
+    return {
+        "name": plugin.name,
+        "origin": plugin.origin,
+        "distribution": dist.name if dist else None,
+        "version": dist.version if dist else None,
+        "state": "disabled" if left_out else "failed" if plugin.error else "ok",
+        "hooks": hooks(kernel, plugin),
+        "routes": len(routes(kernel, plugin)),
+        "permissions": [p.id for p in permissions(kernel, plugin)],
+        "error": repr(plugin.error) if plugin.error else None,
+    }
