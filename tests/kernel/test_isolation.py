@@ -37,6 +37,15 @@ from swarmkernel import hookimpl
 @hookimpl
 def swarm_addhooks(pluginmanager): 1 / 0
 """,
+    "settings": """
+import attrs
+from swarmkernel import hookimpl
+@attrs.frozen
+class Settings:
+    motto: str
+@hookimpl
+def swarm_settings(): return Settings
+""",
     "params": """
 from swarmkernel import PUBLIC, Route, hookimpl
 async def handler(call, x: object): ...
