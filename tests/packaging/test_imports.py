@@ -20,10 +20,11 @@ ROADS = {
 }
 BACKENDS = ROADS["swarmkernel-t2i-api"] | {"swarmkernel-t2i-api", "swarmkernel-diffusion"}
 ROADS |= {f"swarmkernel-backends-{name}": BACKENDS for name in ("torch", "onnx", "remote")}
-#: Declared though not imported by name: Hypercorn, SQLAlchemy and diffusers import them.
+#: Declared though not imported by name: Hypercorn, SQLAlchemy and diffusers import them, and onnxruntime has two names.
 UNNAMED = {
     "swarmkernel": {"h11", "h2"},
     "swarmkernel-store-sql": {"aiosqlite"},
+    "swarmkernel-backends-onnx": {"onnxruntime", "onnxruntime-gpu"},
     "swarmkernel-backends-torch": {"accelerate"},
 }
 INSTALLED = packages_distributions()

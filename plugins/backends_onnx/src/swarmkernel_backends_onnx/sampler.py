@@ -1,0 +1,122 @@
+"""A loaded model at work: the continuous batching engine on NumPy, around onnxruntime's sessions."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from typing import Any
+
+import attrs
+import numpy as np
+
+from swarmkernel_backend_api import BackendError
+from swarmkernel_backends_onnx.conditioning import Conditioning, TextEncoder, stack
+from swarmkernel_backends_onnx.folder import Parts, Vae
+from swarmkernel_backends_onnx.graph import Array, Graph
+from swarmkernel_backends_onnx.pixels import Previewer, decode
+from swarmkernel_diffusion import Engine, NoiseSchedule, Sample
+from swarmkernel_t2i_api import BatchSampler, ImageJob
+
+#: Batches whose conditioning is kept on the device: those that take turns while more pictures run than fit in one.
+_STACKED = 4
+
+
+@attrs.define(eq=False)
+class OnnxSampler(BatchSampler):
+    """One loaded model, sampling many jobs together. To be called from one thread."""
+
+    parts: Parts
+    max_batch: int
+    text: TextEncoder = attrs.field(init=False)
+    _previewer: Previewer | None = attrs.field(default=None, init=False)
+    _stacked: OrderedDict[tuple[int, ...], tuple[list[Conditioning], dict[str, Any]]] = attrs.field(
+        factory=OrderedDict, init=False
+    )
+
+    def __attrs_post_init__(self) -> None:
+        self.text = TextEncoder(self.parts)
+        # A graph with one timestep for all of its rows serves one picture at a time.
+        is_shared = self.parts.unet.inputs["timestep"].rank == 0
+        self.engine = Engine(
+            self._predict,
+            NoiseSchedule.from_config(self.parts.scheduler),
+            prediction=self.parts.scheduler.get("prediction_type", "epsilon"),
+            max_batch=1 if is_shared else self.max_batch,
+        )
+
+    def vae(self, path: str | None) -> Vae:
+        """The model's own VAE; BackendError for another."""
+        if path is not None:
+            raise BackendError(
+                "An ONNX backend uses the model's own VAE; choose Automatic or None, or another type of backend.",
+                "unsupported_model",
+            )
+        return self.parts.vae
+
+    def forget(self) -> None:
+        """Drop what can be made again: encoded prompts, and what is kept of them on the device."""
+        self.text.forget()
+        self._stacked.clear()
+
+    def sample(self, job: ImageJob, vae: Vae) -> Sample:
+        """The job as the engine wants it, its prompts encoded."""
+        guided = job.cfg_scale != 1
+        prompts = [job.prompt, job.negative_prompt] if guided else [job.prompt]
+        pieces = max(map(self.text.pieces, prompts))
+        size = (job.height, job.width)
+        encoded = [self.text.encode(text, pieces, job.clip_stop_at_layer, size) for text in prompts]
+        varied = job.variation_seed is not None
+        return Sample(
+            id=job.id,
+            # Rounded up: decode() cuts the picture to the size that was asked for.
+            shape=(self.parts.channels, *(math.ceil(side / vae.scale) for side in size)),
+            cond=encoded[0],
+            uncond=encoded[1] if guided else None,
+            seed=job.seed,
+            steps=job.steps,
+            cfg_scale=job.cfg_scale,
+            sampler=job.sampler,
+            schedule=job.scheduler,
+            variation_seed=job.variation_seed or 0,
+            variation_strength=job.variation_strength if varied else 0.0,
+            group=pieces,
+        )
+
+    def decode(self, job: ImageJob, vae: Vae, latents: Array) -> Array:
+        """The picture of finished latents, in the size that was asked for."""
+        return decode(vae, latents, (job.height, job.width))
+
+    def draw(self, latents: Array) -> Any:
+        """A rough picture of latents, by a map that is fitted to the VAE's encoder at the first call, if there is one."""
+        vae = self.parts.vae
+        if vae.encoder_folder is None:
+            return None
+        if self._previewer is None:
+            encoder = Graph.load(vae.encoder_folder, "vae_encoder", vae.decoder.device)
+            self._previewer = Previewer.fit(encoder, vae, self.parts.channels)
+        return self._previewer.draw(latents)
+
+    def _predict(self, x: Array, timesteps: Array, rows: list[Conditioning]) -> Array:
+        unet = self.parts.unet
+        if unet.inputs["timestep"].rank == 0:
+            timesteps = timesteps[0]
+        fed = {"sample": x, "timestep": np.asarray(_as(unet, "timestep", timesteps))}
+        found = unet.run(("out_sample",), fed | self._conditioned(rows))[0]
+        return found.astype(np.float32, copy=False)
+
+    def _conditioned(self, rows: list[Conditioning]) -> dict[str, Any]:
+        """The rows' conditioning, on the device; a batch that goes on as it is finds it there."""
+        key = tuple(map(id, rows))
+        if key not in self._stacked:
+            fed = {name: self.parts.unet.put(name, values) for name, values in stack(rows).items()}
+            self._stacked[key] = (rows, fed)  # the rows too, so that none gets the id of another
+            if len(self._stacked) > _STACKED:
+                self._stacked.popitem(last=False)
+        self._stacked.move_to_end(key)
+        return self._stacked[key][1]
+
+
+def _as(graph: Graph, name: str, values: Array) -> Array:
+    """*values* to the nearest that the input can hold."""
+    is_whole = np.issubdtype(graph.inputs[name].dtype, np.integer)
+    return np.rint(values) if is_whole else values
