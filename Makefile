@@ -36,6 +36,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 
 docs: $(VENV)/.dev
+	rm -rf template && $(BIN)/swarmkernel plugins new example --kind backend --into template
 	$(BIN)/swarmkernel routes --format markdown > docs/routes.md
 
 starter-model: $(VENV)/.dev

@@ -2,9 +2,12 @@
 
 import ast
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import attrs
 import pytest
 
 ROOT = Path(__file__).parents[2]
+BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
 
 
 @attrs.frozen(slots=False)
@@ -62,7 +66,7 @@ def names_of(requirements) -> set[str]:
     return {re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", r).group()).lower() for r in requirements}
 
 
-PROJECTS = [Project(path.parent) for path in sorted(ROOT.glob("*/pyproject.toml"))] + [
+PROJECTS = [Project(path.parent) for path in sorted(ROOT.glob("kernel/pyproject.toml"))] + [
     Project(path.parent) for path in sorted(ROOT.glob("plugins/*/pyproject.toml"))
 ]
 
@@ -105,3 +109,69 @@ def tracked(root) -> Iterator[list[Path]]:
         text=True,
     ).stdout
     return [path for name in listed.split("\0") if name and (path := root / name).is_file()]
+
+
+@attrs.frozen
+class Installation:
+    """A bare environment with one distribution and what that brought."""
+
+    folder: Path
+
+    @property
+    def python(self) -> str:
+        """Its interpreter."""
+        return str(self.folder / "bin" / "python")
+
+    def run(self, *command: str, folder: Path | None = None) -> str:
+        """What a command of this environment prints."""
+        bin_ = self.folder / "bin"
+        env = {"PATH": str(bin_), "HOME": str(self.folder)}
+        return _output([bin_ / command[0], *command[1:]], cwd=folder or self.folder, env=env)
+
+    def pip(self, *args: str) -> str:
+        """Run this process's pip on the environment."""
+        return _output([sys.executable, "-m", "pip", "--python", self.python, *args])
+
+
+def _output(command, **kwargs) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    return done.stdout
+
+
+def _built(source: Path, folder: Path) -> Path:
+    """A wheel, built from a clean copy of a folder."""
+    copy = folder / "source" / source.name
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("*.egg-info", "build", "training", ".*"))
+    return folder / _output([sys.executable, "-c", BUILD, str(folder)], cwd=copy).split()[-1]
+
+
+@pytest.fixture(scope="session")
+def wheels(projects, tmp_path_factory) -> dict[str, Path]:
+    """A wheel of every distribution."""
+    folder = tmp_path_factory.mktemp("wheels")
+    with ThreadPoolExecutor(2) as pool:
+        return dict(pool.map(lambda project: (project.name, _built(project.folder, folder)), projects))
+
+
+@pytest.fixture
+def build(tmp_path):
+    """Build a wheel of a folder."""
+    return lambda source: _built(source, tmp_path / "wheels")
+
+
+@pytest.fixture
+def install(wheels, tmp_path, monkeypatch):
+    """Put distributions into a bare environment: of ours the wheels just built, the rest as CI tested it."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    def installed(*names: str) -> Installation:
+        venv = Installation(tmp_path / "venv")
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv.folder], check=True)
+        ours = venv.folder / "ours.txt"
+        ours.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
+        constraints = ["-c", str(ours), "-c", str(ROOT / "constraints.txt")]
+        venv.pip("install", "--quiet", "--no-compile", *constraints, *names)
+        return venv
+
+    return installed

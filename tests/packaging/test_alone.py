@@ -2,14 +2,9 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import attrs
 import pytest
 
 from swarmkernel.testing import LiveServer
@@ -17,7 +12,6 @@ from swarmkernel.testing import LiveServer
 ROOT = Path(__file__).parents[2]
 #: Nothing of this is in a small installation, nor of what it would bring along.
 HEAVY = {"torch", "diffusers", "transformers", "onnxruntime", "numpy", "accelerate", "safetensors"}
-BUILD = "import sys; from setuptools.build_meta import build_wheel; print(build_wheel(sys.argv[1]))"
 
 #: Distribution -> the plugins that it brings.
 ALONE = {
@@ -31,86 +25,23 @@ ALONE = {
 }
 
 
-@pytest.fixture(scope="session", name="wheels")
-def _wheels(projects, tmp_path_factory) -> dict[str, Path]:
-    """A wheel of every distribution, built from a clean copy of its folder."""
-    folder = tmp_path_factory.mktemp("wheels")
-
-    def build(project):
-        copy = folder / "source" / project.folder.name
-        shutil.copytree(
-            project.folder, copy, ignore=shutil.ignore_patterns("*.egg-info", "build", "training", ".*")
-        )
-        command = [sys.executable, "-c", BUILD, str(folder)]
-        done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
-        assert 0 == done.returncode, done.stderr
-        return project.name, folder / done.stdout.split()[-1]
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(pool.map(build, projects))
-
-
-@attrs.frozen
-class Installation:
-    """A bare environment with one distribution and what that brought."""
-
-    folder: Path
-
-    @property
-    def bin(self) -> Path:
-        """Where its commands are."""
-        return self.folder / "bin"
-
-    def run(self, *command: str) -> str:
-        """What a command of this environment prints."""
-        done = subprocess.run(
-            [self.bin / command[0], *command[1:]],
-            cwd=self.folder,
-            env={"PATH": str(self.bin), "HOME": str(self.folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert 0 == done.returncode, done.stdout + done.stderr
-        return done.stdout
-
-
-def pip(folder: Path, *args: str) -> str:
-    """Run this interpreter's pip on the environment in *folder*."""
-    command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert 0 == done.returncode, done.stdout + done.stderr
-    return done.stdout
-
-
-def install(name: str, wheels: dict[str, Path], folder: Path) -> Installation:
-    """Put a distribution into a bare environment: of ours the wheels just built, the rest as CI tested it."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    ours = folder / "ours.txt"
-    ours.write_text("".join(f"{name} @ {wheel.as_uri()}\n" for name, wheel in wheels.items()))
-    constraints = ["-c", str(ours), "-c", str(ROOT / "constraints.txt")]
-    pip(folder, "install", "--quiet", "--no-compile", *constraints, name)
-    return Installation(folder)
-
-
 @pytest.mark.parametrize("name", ALONE)
-def test_alone(name, wheels, projects, tmp_path, monkeypatch):
+def test_alone(name, install, projects, tmp_path):
     """A distribution alone is complete, holds and imports no heavy library, lists its plugins, and serves."""
-    monkeypatch.delenv("PYTHONPATH", raising=False)
-    alone = install(name, wheels, tmp_path / "venv")
+    alone = install(name)
 
     _check_installed(alone, name, {p.name for p in projects})
     _check_plugins(alone, ALONE[name])
-    _check_server(LiveServer(tmp_path / "data", python=str(alone.bin / "python")), ALONE[name])
+    _check_server(LiveServer(tmp_path / "data", python=alone.python), ALONE[name])
 
 
 def _check_installed(alone, name, ours):
-    found = {p["name"].lower() for p in json.loads(pip(alone.folder, "list", "--format", "json"))}
+    found = {p["name"].lower() for p in json.loads(alone.pip("list", "--format", "json"))}
     brought = {"swarmkernel", *(f"swarmkernel-{n.replace('_', '-')}" for n in ALONE[name])}
 
     assert set() == HEAVY & found
     assert brought == ours & found
-    assert "No broken requirements" in pip(alone.folder, "check")
+    assert "No broken requirements" in alone.pip("check")
 
 
 def _check_plugins(alone, plugins):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pluggy
 from starlette.routing import BaseRoute
 
-from swarmkernel import Permission, Route, Services, Session, hookimpl
+from swarmkernel import Permission, Route, Services, Session, Template, hookimpl
 from swarmkernel_t2i_api import hookspecs
 from swarmkernel_t2i_api.jobs.jobs import Jobs
 from swarmkernel_t2i_api.life import life
@@ -55,6 +56,12 @@ def swarm_mounts(services: Services) -> Sequence[BaseRoute]:
 def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
     """Parameters, the queue and its bus, and the output folder."""
     return life(services)
+
+
+@hookimpl
+def swarm_templates() -> Iterable[Template]:
+    """A package with a backend type."""
+    return (Template("backend", "a backend type, a route and their tests", Path(__file__).parent / "template"),)
 
 
 @hookimpl

@@ -1,0 +1,1 @@
+"""A backend type for SwarmKernel that paints patterns."""
