@@ -1,0 +1,53 @@
+"""Pictures that another server sends: decoded here, and only if they are what they claim to be."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import re
+from typing import Any, Final
+
+from swarmkernel_backends_remote.errors import PeerError
+
+#: Pixels of any picture, however large the one that was asked for.
+MAX_PIXELS: Final = 1 << 26
+PREVIEW_PIXELS: Final = 1 << 22
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
+_DATA_URL: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
+
+
+async def picture(data: bytes, most_pixels: int) -> Any:
+    """The PIL image in some bytes, decoded in a thread; PeerError unless it is a whole picture that is not too large."""
+    return await asyncio.to_thread(_decoded, data, most_pixels)
+
+
+async def picture_of_url(url: object, most_pixels: int) -> Any:
+    """The PIL image in a data URL."""
+    return await asyncio.to_thread(lambda: _decoded(_data(url), most_pixels))
+
+
+def _data(url: object) -> bytes:
+    found = _DATA_URL.match(url) if isinstance(url, str) else None
+    if found is None or not isinstance(url, str):
+        raise PeerError("The other server sent a picture that is no data URL.")
+    try:
+        return base64.b64decode(url[found.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        raise PeerError("The other server sent a picture that is not base64.") from None
+
+
+def _decoded(data: bytes, most_pixels: int) -> Any:
+    from PIL import Image  # noqa: PLC0415  # heavy, and most servers never need it
+
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        too_large = image.width * image.height > most_pixels
+        if not too_large:
+            image.load()
+    except Exception as error:
+        raise PeerError("The other server sent a picture that cannot be read.") from error
+    if too_large:
+        raise PeerError(f"The other server sent a picture of {image.width}x{image.height} pixels.")
+    return image

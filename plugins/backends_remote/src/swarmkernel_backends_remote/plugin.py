@@ -1,0 +1,22 @@
+"""What this package adds: backends that are other servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from swarmkernel import Services, hookimpl
+from swarmkernel_backend_api import BackendType
+from swarmkernel_backends_remote.settings import RemoteSettings
+from swarmkernel_backends_remote.swarm_backend import swarm_type
+
+
+@hookimpl
+def swarm_settings() -> type:
+    """Which servers may be backends."""
+    return RemoteSettings
+
+
+@hookimpl
+def backend_types(services: Services) -> Iterable[BackendType]:
+    """The type `swarmswarmbackend`."""
+    return (swarm_type(services.get(RemoteSettings)),)

@@ -1,0 +1,128 @@
+"""What another server of this API says that it has: backends and models. What is odd is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from swarmkernel_backends_remote.answers import text, whole
+from swarmkernel_models_api import CLASSES, COMPAT_CLASSES, Metadata, Model
+
+SWARM: Final = "swarmswarmbackend"
+MAX_BACKENDS: Final = 64
+MAX_SLOTS: Final = 256
+MAX_MODELS: Final = 5000
+_MAX_NAME: Final = 300
+_TEXTS: Final = ("author", "description", "license", "date", "usage_hint", "trigger_phrase", "merged_from")
+_COMING: Final = frozenset({"loading", "waiting"})
+
+
+@attrs.frozen
+class RemoteBackend:
+    """A backend there. `loads`: it can load models. `coming`: it does not run yet. `via`: servers behind that one."""
+
+    id: int
+    type: str
+    title: str
+    features: tuple[str, ...] = ()
+    loads: bool = True
+    slots: int = 1
+    model: str | None = None
+    via: tuple[str, ...] = ()
+    coming: bool = False
+
+    @property
+    def key(self) -> tuple[int, str, bool]:
+        """What makes it another backend if it changes."""
+        return self.id, self.type, self.loads
+
+
+def read_backends(answer: Mapping[str, Any], own_id: str, *, forwarding: bool) -> list[RemoteBackend]:
+    """The backends there that run or soon will, without those whose work would come back to this server."""
+    found = (_backend(entry) for entry in answer.values())
+    usable = (
+        backend
+        for backend in found
+        if backend is not None
+        and own_id not in backend.via
+        and not _is_control(backend)
+        and (forwarding or (backend.type != SWARM and not backend.via))
+    )
+    return [backend for backend, _ in zip(usable, range(MAX_BACKENDS), strict=False)]
+
+
+def _is_control(backend: RemoteBackend) -> bool:
+    """Whether it makes nothing itself. Before it runs it does not say so, and two servers must not wait for each other."""
+    return backend.type == SWARM and not backend.via and (backend.coming or not backend.loads)
+
+
+def _backend(entry: object) -> RemoteBackend | None:
+    if not isinstance(entry, dict):
+        return None
+    number, status = whole(entry.get("id"), -(2**31), 2**31), entry.get("status")
+    if number is None or not (status == "running" or status in _COMING):
+        return None
+    return RemoteBackend(
+        number,
+        text(entry.get("type"), 80),
+        text(entry.get("title"), 200),
+        tuple(_texts(entry.get("features"), 500)),
+        loads=entry.get("can_load_models") is not False,
+        slots=whole(entry.get("max_usages", 1), 0, MAX_SLOTS) or 0,
+        model=text(entry.get("current_model"), _MAX_NAME) or None,
+        via=tuple(_texts(entry.get("via"), 32)),
+        coming=status in _COMING,
+    )
+
+
+def _texts(value: object, most: int) -> Iterator[str]:
+    for item in value[:most] if isinstance(value, list) else ():
+        if found := text(item, 100):
+            yield found
+
+
+def read_models(kind: str, answer: Mapping[str, Any]) -> dict[str, Model]:
+    """The models of a kind by name."""
+    files = answer.get("files")
+    entries = files[:MAX_MODELS] if isinstance(files, list) else []
+    found = (_model(kind, entry) for entry in entries if isinstance(entry, dict))
+    return {model.name: model for model in found if model is not None}
+
+
+def _model(kind: str, entry: Mapping[str, Any]) -> Model | None:
+    name = entry.get("name")
+    if not isinstance(name, str) or not name or text(name, _MAX_NAME) != name:
+        return None
+    if entry.get("is_supported_model_format") is False:
+        return None
+    known = CLASSES.get(text(entry.get("architecture")))
+    compat = text(entry.get("compat_class"))
+    return Model(
+        name,
+        kind,
+        Path(),
+        text(entry.get("title")) or name,
+        class_id=known.id if known else None,
+        compat_class=compat if compat in COMPAT_CLASSES else known.compat_class if known else None,
+        standard_width=whole(entry.get("standard_width"), 0, 16384) or 0,
+        standard_height=whole(entry.get("standard_height"), 0, 16384) or 0,
+        metadata=_metadata(entry),
+        created=whole(entry.get("time_created"), 0, 2**53) or 0,
+        modified=whole(entry.get("time_modified"), 0, 2**53) or 0,
+        stamp="0" * 8,
+        is_local=False,
+    )
+
+
+def _metadata(entry: Mapping[str, Any]) -> Metadata:
+    said: dict[str, Any] = {key: text(entry.get(key), 2000) or None for key in _TEXTS}
+    return Metadata(
+        **said,
+        prediction_type=text(entry.get("prediction_type"), 40) or None,
+        tags=tuple(_texts(entry.get("tags"), 50)) or None,
+        resolution=text(entry.get("resolution"), 20) or "0x0",
+        is_negative_embedding=entry.get("is_negative_embedding") is True,
+    )

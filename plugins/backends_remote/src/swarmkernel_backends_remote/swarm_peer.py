@@ -1,0 +1,139 @@
+"""Calls to another server of this API: sessions, and errors in its own words."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, Final
+
+import attrs
+import orjson
+
+from swarmkernel import SERVER_ID
+from swarmkernel_backends_remote.addresses import Target
+from swarmkernel_backends_remote.answers import error_id, read_object, text, without
+from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.settings import RemoteSettings
+from swarmkernel_backends_remote.swarm_settings import SwarmSettings
+from swarmkernel_backends_remote.web import Web
+
+#: How long the other server has for an answer that it need not work for.
+ANSWER_SECONDS: Final = 20.0
+#: Sessions there that are kept for later work.
+SPARE_SESSIONS: Final = 32
+_INVALID: Final = "invalid_session_id"
+#: Errors after which the same work may be done elsewhere.
+_LOST: Final = frozenset({"shutting_down", "server_busy"})
+
+
+@attrs.define(eq=False)
+class PeerSession:
+    """A session there. It may become another one, if the server has forgotten it."""
+
+    id: str
+
+
+@attrs.define(eq=False)
+class Peer:
+    """Another server. It stays open until everyone who holds it has let go; `server_id` is what it said last."""
+
+    web: Web
+    secrets: tuple[str, ...] = attrs.field(repr=False)
+    server_id: str = attrs.field(default="", init=False)
+    _spare: list[PeerSession] = attrs.field(factory=list, init=False, repr=False)
+    _holders: int = attrs.field(default=0, init=False)
+
+    @classmethod
+    def of(cls, settings: SwarmSettings, rules: RemoteSettings) -> Peer:
+        """The server that a backend's settings name. PeerError if they cannot be right."""
+        headers = settings.headers()
+        words = {
+            part for value in headers.values() for part in (value, value.partition(" ")[2]) if len(part) > 3
+        }
+        seconds = float(max(1, settings.connection_attempt_timeout_seconds))
+        web = Web(Target.of(settings.address), rules, headers, seconds)
+        return cls(web, tuple(sorted(words, key=len, reverse=True)))
+
+    @property
+    def name(self) -> str:
+        """How texts name the server."""
+        return self.web.name
+
+    async def hold(self) -> None:
+        """Keep it open until `let_go`."""
+        self._holders += 1
+        if self._holders == 1:
+            await self.web.open()
+
+    async def let_go(self) -> None:
+        """The last one to let go closes it."""
+        self._holders -= 1
+        if self._holders == 0:
+            await self.web.close()
+
+    async def borrow(self) -> PeerSession:
+        """A session for one piece of work, so that an interrupt ends that alone."""
+        return self._spare.pop() if self._spare else await self.open_session()
+
+    def give_back(self, session: PeerSession) -> None:
+        """A session in which nothing runs any more."""
+        if len(self._spare) < SPARE_SESSIONS:
+            self._spare.append(session)
+
+    async def open_session(self) -> PeerSession:
+        """A new session; PeerError if the other server is this one."""
+        session = PeerSession("")
+        await self._renew(session)
+        return session
+
+    async def _renew(self, session: PeerSession) -> None:
+        answer = await self.web.post("/API/GetNewSession", {}, self.web.connect_seconds + ANSWER_SECONDS)
+        self.check(answer, "a session")
+        found = answer.get("session_id")
+        if not isinstance(found, str) or not 0 < len(found) <= 200:
+            raise PeerError(f"{self.name} gave no session.")
+        if answer.get("server_id") == SERVER_ID:
+            raise PeerError("The setting Address leads to this server itself.", "remote_loop")
+        self.server_id = text(answer.get("server_id"), 100)
+        session.id = found
+
+    async def call(
+        self, session: PeerSession, route: str, *, seconds: float = ANSWER_SECONDS, **body: Any
+    ) -> dict[str, Any]:
+        """What a route answers. A session that is gone is replaced, once."""
+        for is_last in (False, True):
+            answer = await self.web.post(f"/API/{route}", {"session_id": session.id, **body}, seconds)
+            if answer.get("error_id") != _INVALID or is_last:
+                break
+            await self._renew(session)
+        self.check(answer, route)
+        return answer
+
+    async def stream(
+        self, session: PeerSession, route: str, body: Mapping[str, Any]
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """The frames of a WebSocket route until it closes. A session that is gone is replaced, once."""
+        for is_last in (False, True):
+            async with self.web.socket(f"/API/{route}") as socket:
+                await socket.send(orjson.dumps({"session_id": session.id, **body}).decode())
+                async for message in socket:
+                    frame = await read_object(message)
+                    if frame.get("error_id") == _INVALID and not is_last:
+                        break
+                    self.check(frame, route)
+                    yield frame
+                else:
+                    return
+            await self._renew(session)
+
+    def check(self, answer: Mapping[str, Any], what: str) -> None:
+        """Raise what an answer says went wrong."""
+        if answer.get("error") is None:
+            return
+        said, found = (
+            without(self.secrets, text(answer["error"])) or "no reason",
+            error_id(answer.get("error_id")),
+        )
+        told = f"{self.name} refused {what}: {said}"
+        if found in _LOST:
+            raise PeerLostError(told)
+        raise PeerError(told, found or "remote_failed")
