@@ -11,7 +11,7 @@ from websockets.sync.client import connect
 from tests.security.raw import JSON, send, upgrade
 
 NASTY = "canary\nINJECTED\rINJECTED\x1b[31m\x1b]0;t\x07\x9b31m\x85INJECTED\u2028INJECTED\u202egnp.exe\u2066\u200b\0end"
-LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ [A-Z]+ +[\w.]+: ")
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ [A-Z]+ +\S.*?: ")
 #: Lines that the program itself writes over several.
 WITHIN = re.compile(
     r"(  |Traceback |\w+(\.\w+)*(Error|Exception|Group)\b|During handling|The above exception|\+|\||$)"
