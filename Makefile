@@ -38,6 +38,7 @@ bench: $(VENV)/.dev
 docs: $(VENV)/.dev
 	rm -rf template && $(BIN)/swarmkernel plugins new example --kind backend --into template
 	$(BIN)/swarmkernel routes --format markdown > docs/routes.md
+	$(BIN)/python docs/hooks.py
 
 starter-model: $(VENV)/.dev
 	cd plugins/starter_model && ../../$(BIN)/python -m training --out $(abspath $(STARTER_OUT)) --work $(abspath $(STARTER_OUT))-work

@@ -32,6 +32,13 @@ def test_links():
     assert [] == broken
 
 
+def test_hooks():
+    """What docs/hooks.md says of each hook is what `make docs` writes."""
+    command = [sys.executable, ROOT / "docs" / "hooks.py", "--check"]
+
+    assert 0 == subprocess.run(command, check=False).returncode, "run `make docs`"
+
+
 def test_routes():
     """docs/routes.md is what `make docs` writes."""
     command = [Path(sys.executable).with_name("swarmkernel"), "routes", "--format", "markdown"]

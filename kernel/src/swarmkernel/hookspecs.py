@@ -34,18 +34,17 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 @hookspec(historic=True)
 def swarm_addhooks(pluginmanager: pluggy.PluginManager) -> None:
     """
-    Add hooks of your own, with ``pluginmanager.add_hookspecs(module)``.
-
-    Prefix them with your plugin's name. Called once, on registration; plugins that implement your hooks may be
-    registered earlier or later.
+    Adds hooks of your own, for other plugins to implement, with `pluginmanager.add_hookspecs(module)`. Prefix their names with
+    your plugin's. Called once; your implementers may load earlier or later.
     """
 
 
 @hookspec
 def swarm_routes() -> Iterable[Route]:
     """
-    Declare API routes, and with them the permissions that they name.
-
+    Declares API routes, and with them the permissions that they name. A handler's signature is the schema: `str`, `int`, `float`,
+    `bool`, `list[str]`, optional if there is a default, and `Body` for the whole request. Its docstring is the
+    published documentation. An async generator is a WebSocket route. `permission` has no default; a route for everyone says `PUBLIC`.
     Two routes of one name stop the server, whoever declares them.
     """
     return ()
@@ -53,31 +52,34 @@ def swarm_routes() -> Iterable[Route]:
 
 @hookspec
 def swarm_permissions() -> Iterable[Permission]:
-    """Declare permissions that no route names."""
+    """Declares permissions that no route names, for example because a handler asks for them with `call.allowed(...)`."""
     return ()
 
 
 @hookspec
 def swarm_settings() -> type | None:
     """
-    Declare an attrs class for the plugin's table in the settings file.
-
-    Every attribute needs a default. The table has the plugin's name, and ``services.get(TheClass)`` has the values.
+    Declares an attrs class for the plugin's table in the settings file. Every attribute needs a default. The table has the
+    plugin's name, and `services.get(TheClass)` has the values. A value that is wrong, or unknown, stops the server with a message
+    that names the file, the table and the key.
     """
 
 
 @hookspec
 def swarm_mounts(services: Services) -> Iterable[BaseRoute]:
-    """Add plain Starlette routes outside ``/API``. The kernel checks Host and Origin there, and nothing else."""
+    """
+    Adds plain Starlette routes outside `/API`. The kernel checks Host and Origin there, and nothing else: sessions and
+    permissions are yours to check. Called after the plugin's lifespan has been entered.
+    """
     return ()
 
 
 @hookspec
 def swarm_store(services: Services) -> AbstractAsyncContextManager[Store]:
     """
-    Offer the store, entered before every other lifespan and left after them.
-
-    One plugin at most; its failure stops the server, since an empty store would look like lost data.
+    Offers the store, as an async context manager that is entered before every lifespan and left after them all.
+    One plugin at most, and its failure stops the server, since an empty store would look like lost data.
+    `swarmkernel.testing.store` has the suite that every store must pass.
     """
     raise NotImplementedError
 
@@ -85,8 +87,7 @@ def swarm_store(services: Services) -> AbstractAsyncContextManager[Store]:
 @hookspec
 def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
     """
-    Wrap the server's life. Offer services before you yield.
-
+    Wraps the server's life in an async context manager. Offer services before you yield; stop your tasks after it.
     Entered in dependency order, left in reverse.
     """
     raise NotImplementedError
@@ -95,23 +96,22 @@ def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
 @hookspec
 def swarm_vote(services: Services, session: Session, permission: Permission) -> bool | None:
     """
-    Allow (True), refuse (False) or abstain (None).
-
-    Called on each request, so do not block. One refusal wins, nobody's approval refuses, an exception refuses.
+    Allows (`True`), refuses (`False`) or abstains (`None`), on every request. One refusal wins, one approval allows, silence
+    or an exception refuses. Do not block. Without an accounts plugin, basic_api approves of everything; so a vote usually refuses or abstains.
     """
 
 
 @hookspec
 def swarm_commands() -> Iterable[click.Command]:
-    """Add commands under ``swarmkernel``."""
+    """Adds click commands under `swarmkernel`."""
     return ()
 
 
 @hookspec
 def swarm_templates() -> Iterable[Template]:
     """
-    Offer packages to start other plugins from, for ``swarmkernel plugins new``.
-
-    Two of one kind stop the command; the kernel has the kind ``routes``.
+    Offers packages to start other plugins from, for `swarmkernel plugins new NAME --kind KIND`. Each file of the folder whose name
+    ends in `.in` is copied without that ending; in names and texts `example` becomes the new plugin's name, `Example` and `EXAMPLE`
+    the same in camel and upper case, and `swarmkernel-example` its distribution. The kernel has the kind `routes`.
     """
     return ()

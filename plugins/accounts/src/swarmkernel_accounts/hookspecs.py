@@ -14,12 +14,6 @@ __all__ = ["accounts_forget"]
 @hookspec
 def accounts_forget(services: Services, user_id: str) -> Awaitable[None] | None:
     """
-    Delete what you keep for a user who was deleted, or put it where nobody of the same name can reach it.
-
-    What this gives back is awaited before anybody can get that name again. It may be called again for the same user,
-    after a crash say.
-
-        @hookimpl(optionalhook=True)
-        def accounts_forget(services, user_id):
-            return services.get(Favourites).delete_all(user_id)
+    Deletes what you keep for a user who was deleted, or puts it where nobody of the same name can reach it. What you give back is awaited before
+    anybody can get that name again. It may be called again for the same user, after a crash say.
     """

@@ -16,38 +16,22 @@ __all__ = ["basic_install", "basic_interrupt", "basic_new_session", "basic_statu
 @hookspec
 def basic_status(services: Services, session: Session) -> Mapping[str, object]:
     """
-    Tell parts of `GetCurrentStatus`: any of ``status``, ``backend_status`` and ``supported_features``.
-
-    ``status`` is about the calling session, the others about the server.
-
-        @hookimpl(optionalhook=True)
-        def basic_status(services):
-            return {"supported_features": ["variation_seed"]}
+    Tells parts of `GetCurrentStatus`: any of `status` (counters of the calling session), `backend_status` and
+    `supported_features`. The features of all plugins are joined. Of any other key that two plugins tell, the one that loads later wins;
+    require the other one's distribution to be that one.
     """
     return {}
 
 
 @hookspec
 def basic_new_session(services: Services, session: Session) -> Mapping[str, object]:
-    """
-    Add keys to the answer of `GetNewSession`, such as ``count_running``, or replace some.
-
-        @hookimpl(optionalhook=True)
-        def basic_new_session(services):
-            return {"count_running": services.get(Workers).count}
-    """
+    """Adds keys to the answer of `GetNewSession`, or replaces some."""
     return {}
 
 
 @hookspec
 def basic_interrupt(services: Services, session: Session, other_sessions: bool) -> None:
-    """
-    Interrupt the work of *session*, with *other_sessions* that of all its user's sessions.
-
-        @hookimpl(optionalhook=True)
-        def basic_interrupt(services, session, other_sessions):
-            services.get(Jobs).interrupt(session.user_id if other_sessions else session)
-    """
+    """Interrupts the work of a session, or with `other_sessions` that of all sessions of its user. The work itself ends later."""
 
 
 @hookspec
@@ -55,20 +39,14 @@ def basic_install(
     services: Services, choices: Mapping[str, Any]
 ) -> Iterable[tuple[str, AsyncIterator[Mapping[str, Any]]]]:
     """
-    Give steps of the first-run installation: a title each, and frames for the client.
+    Gives steps of the first-run installation (`InstallConfirmWS`): a title each, and an async iterator of frames that the
+    client gets, `{"info": text}` or `{"progress": n, "total": n, "per_second": n}` in bytes. `choices` are `theme`,
+    `language`, `installed_for`, `backend` (an id, or `none`) and `models` (a tuple of ids).
 
-    *choices* are ``theme``, ``language``, ``installed_for``, ``backend`` (an id, or ``none``) and ``models`` (a tuple
-    of ids). Called before anything is done: once without ``models``, and then for each of them with that one, where
-    only steps with other titles than before count. Raise `RouteError` for a choice that cannot be; give nothing for
-    what is not yours or is so already. A model for which nobody gives a step is refused.
-
-    Frames are ``{"info": text}``, or ``{"progress": n, "total": n, "per_second": n}`` in bytes. A step that raises
-    `RouteError` is only told if it is for a model, and else ends the installation. One that ended early may be begun
-    again, and so may its steps.
-
-        @hookimpl(optionalhook=True)
-        def basic_install(services, choices):
-            if "my_model" in choices["models"]:
-                yield "My model", fetch_my_model()
+    It is called before anything is done: once without models, and then for each of them with that one, where only steps with
+    other titles than before count. Raise `RouteError` for a choice that cannot be, and give nothing for what is not yours or
+    is so already; a model for which nobody gives a step is refused. A step that raises `RouteError` is only told to the client
+    if it is for a model, and else ends the installation. One that ended early may be begun again, so a step must bear being
+    done twice.
     """
     return ()

@@ -10,12 +10,5 @@ from swarmkernel_models_api.types import ModelFolder
 
 @hookspec
 def models_folders() -> Iterable[ModelFolder]:
-    """Folders with models that this plugin brings along. They come after those of the settings.
-
-    Example::
-
-        @hookimpl
-        def models_folders():
-            return [ModelFolder(Path(__file__).parent / "models")]
-    """
+    """Adds folders with models that the plugin brings along, after those of the settings."""
     return ()

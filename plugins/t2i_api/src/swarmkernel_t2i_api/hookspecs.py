@@ -10,14 +10,8 @@ from swarmkernel_t2i_api.params.types import Param
 
 @hookspec
 def t2i_params() -> Iterable[Param]:
-    """Parameters of a generation that this plugin adds.
-
-    A backend finds their values, typed, in `ImageJob.extra` by id. Two plugins cannot own one id.
-
-    Example::
-
-        @hookimpl
-        def t2i_params():
-            return [Param("Sharpness", "decimal", default="0", ignore="0", min=0, max=10, group=SAMPLING)]
+    """
+    Adds parameters of a generation. They appear in `ListT2IParams`, are checked by the server, and reach a backend, typed, in
+    `ImageJob.extra` by their id: the letters of their name in lower case.
     """
     return ()
