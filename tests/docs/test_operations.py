@@ -86,7 +86,7 @@ def test_commands(operations, tmp_path):
     named = operations.text.partition("## Settings")[0]
 
     assert {c.split()[1] for c, _ in rows} == set(
-        re.findall(r"^  (\w+)  ", help_text.split("Commands:")[1], re.MULTILINE)
+        re.findall(r"^  ([\w-]+)  ", help_text.split("Commands:")[1], re.MULTILINE)
     )
     assert [] == [option for option in options if option not in named]
 

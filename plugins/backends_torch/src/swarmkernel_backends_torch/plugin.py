@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import click
+
 from swarmkernel import Services
 from swarmkernel_backend_api import BackendType, NewBackend, hookimpl
 from swarmkernel_backends_torch.settings import TorchSettings
@@ -32,3 +34,11 @@ def backend_types() -> Iterable[BackendType]:
 def backend_defaults(services: Services) -> Iterable[NewBackend]:  # noqa: ARG001
     """One backend on the best device there is, so that a fresh install generates."""
     return (NewBackend("torch", title="This machine"),)
+
+
+@hookimpl
+def swarm_commands() -> Iterable[click.Command]:
+    """The command `export-onnx`."""
+    from swarmkernel_backends_torch.commands import commands  # noqa: PLC0415  # few ask for it
+
+    return commands()
