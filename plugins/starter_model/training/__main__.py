@@ -1,6 +1,6 @@
 """The whole recipe with one command: `python -m training --out FOLDER`.
 
-Draws and encodes the pictures, trains, assembles the model folder, prints its scores and draws a contact sheet.
+Draws and encodes the pictures, trains, assembles the model folder, adds its ONNX graphs, prints its scores and draws a contact sheet.
 Each stage is also a module of its own (`python -m training.evaluate --help`).
 """
 
@@ -54,6 +54,9 @@ def main() -> None:
     run("train", *folders, *timing, processes=args.processes)
     out = args.out.resolve()
     run("assemble", "--base", base, "--trained", work / "trained", "--out", out)
+    command = [str(Path(sys.executable).with_name("swarmkernel")), "export-onnx", str(out), "--in-place"]
+    print("+", *command, flush=True)
+    subprocess.run(command, check=True)
     run("evaluate", "--model", out)
     run("contact", "--model", out, "--out", work / "contact.png")
 

@@ -51,12 +51,13 @@ def test_the_package_adds_its_folder() -> None:
 
 
 def test_the_files_are_complete_small_and_safe() -> None:
-    """All parts are there, as text or safetensors only, and weigh at most 12 MB."""
+    """All parts are there, as text, safetensors and ONNX only, and weigh at most 12 MB in each form."""
     files = {str(path.relative_to(MODEL)): path for path in MODEL.rglob("*") if path.is_file()}
     assert {
         "model_index.json",
         "scheduler/scheduler_config.json",
         "text_encoder/config.json",
+        "text_encoder/model.onnx",
         "text_encoder/model.safetensors",
         "tokenizer/merges.txt",
         "tokenizer/tokenizer.json",
@@ -64,11 +65,18 @@ def test_the_files_are_complete_small_and_safe() -> None:
         "tokenizer/vocab.json",
         "unet/config.json",
         "unet/diffusion_pytorch_model.safetensors",
+        "unet/model.onnx",
         "vae/config.json",
         "vae/diffusion_pytorch_model.safetensors",
+        "vae_decoder/config.json",
+        "vae_decoder/model.onnx",
+        "vae_encoder/config.json",
+        "vae_encoder/model.onnx",
     } == set(files)
-    assert {".json", ".txt", ".safetensors"} == {Path(name).suffix for name in files}
-    assert sum(path.stat().st_size for path in files.values()) <= 12_000_000
+    assert {".json", ".txt", ".safetensors", ".onnx"} == {Path(name).suffix for name in files}
+    for form in (".safetensors", ".onnx"):
+        weights = [path for name, path in files.items() if name.endswith(form)]
+        assert sum(path.stat().st_size for path in weights) <= 12_000_000
 
 
 def test_the_configs_say_how_to_use_the_model(pipe: StableDiffusionPipeline) -> None:
