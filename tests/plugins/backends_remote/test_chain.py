@@ -4,10 +4,13 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 from PIL import Image
-from two_servers import has_run, metadata, wait_for
+from two_servers import CANVAS, NOT_NEEDED, QUICK, Chain, Worker, has_run, metadata, wait_for, write_model
 
 ONE = {"images": 1, "prompt": "a cat", "width": 64, "height": 64, "steps": 4, "seed": 5}
 
@@ -176,3 +179,68 @@ def test_deleted(chain):
     client = chain.ready()
     assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=number)
     wait_for(lambda: chain.backends() == [])
+
+
+def test_credentials(start_worker, start_front, chain_of):
+    """A worker with accounts refuses a wrong token, which is told without it, and works with the right one."""
+    worker = start_worker()
+    worker.server.stop()
+    env = {**worker.server.env, "SWARMKERNEL_ACCOUNTS__REQUIRED": "true"}
+
+    def run(*command: str, said: str = "") -> str:
+        """What a command about users prints."""
+        done = subprocess.run(
+            [sys.executable, "-m", "swarmkernel", *command, "--data-dir", str(worker.server.data_dir)],
+            env={**os.environ, **env},
+            input=said,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    run("users", "add", "ann", "--role", "owner", "--password-stdin", said="correct horse battery\n")
+    token = run("tokens", "create", "ann", "--reason", "chain").split()[-1]
+    worker.server.env = env
+    worker.server.start()
+    chain = chain_of(start_front(), worker)
+    number = chain.connect(AuthorizationHeader="Bearer wrong-secret")
+    wait_for(lambda: chain.backends(id=number, status="errored"))
+    client = chain.front.client()
+    client.post(
+        "EditBackend", backend_id=number, title="far", settings={"AuthorizationHeader": f"Bearer {token}"}
+    )
+    assert 1 == len(chain.ready().post("GenerateText2Image", **ONE)["images"])
+    shown = json.dumps([chain.backends(), client.post("ListBackendTypes")])
+    for secret in (token, "wrong-secret"):
+        assert secret not in shown
+        assert not [line for line in chain.front.log if secret in line]
+
+
+def test_each_has_the_other(swarm_dists, swarm_serve, tmp_path):
+    """Two servers that have each other for a backend each use the other's own backend, once."""
+    swarm_dists.add(
+        "canvas",
+        CANVAS.read_text(),
+        requires=["swarmkernel", "swarmkernel-backend-api", "swarmkernel-t2i-api"],
+    )
+    servers = []
+    for name in ("one", "two"):
+        write_model(tmp_path / name, "alpha")
+        servers.append(
+            swarm_serve(
+                *NOT_NEEDED, data_dir=tmp_path / name, **QUICK, CANVAS_DIARY=str(tmp_path / f"diary-{name}")
+            )
+        )
+    one, two = servers
+    chains = [
+        Chain(one, Worker(two, tmp_path / "diary-two")),
+        Chain(two, Worker(one, tmp_path / "diary-one")),
+    ]
+    for chain in chains:
+        chain.connect()
+    for chain in chains:
+        chain.ready()
+    time.sleep(7)
+    assert [1, 1] == [len(chain.mirrors()) for chain in chains]
+    assert [3, 3] == [len(chain.backends()) for chain in chains]

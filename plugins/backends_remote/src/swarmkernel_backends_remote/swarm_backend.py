@@ -85,13 +85,21 @@ class SwarmBackend:
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
-        for key in list(self._mirrors):
-            self._drop(key)
         if self._backends.closing and self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_WORDS_SECONDS)
+        elif not self._backends.closing:
+            await self._drop_all()
         if self._is_held:
             self._is_held = False
             await self.peer.let_go()
+
+    async def _drop_all(self) -> None:
+        """Return when no child is listed any more; the work of each may still go on."""
+        slots = [slot for slot, _ in self._mirrors.values()]
+        for key in list(self._mirrors):
+            self._drop(key)
+        while any(self._backends.get(slot.id) is slot for slot in slots):
+            await self._backends.changed(1.0)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something that nobody waits for."""
@@ -213,7 +221,7 @@ class SwarmBackend:
 
     def _drop(self, key: object) -> None:
         slot, _ = self._mirrors.pop(key)
-        if not self._backends.closing:
+        if self._backends.get(slot.id) is slot:
             self.spawn(self._backends.finish(self._backends.delete(slot.id)))
 
 
