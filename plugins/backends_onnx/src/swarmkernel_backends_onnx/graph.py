@@ -55,7 +55,8 @@ class Graph:
         except BackendError:
             raise
         except Exception as exc:
-            raise BackendError(f"{folder.name}/{name} could not be loaded: {exc}", "model_corrupt") from exc
+            said = str(exc).replace(str(path), path.name)
+            raise BackendError(f"{folder.name}/{name} could not be loaded: {said}", "model_corrupt") from exc
         inputs = {found.name: _input(name, found) for found in session.get_inputs()}
         return cls(name, session, device, inputs, tuple(found.name for found in session.get_outputs()))
 

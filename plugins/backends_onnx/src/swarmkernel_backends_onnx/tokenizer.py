@@ -52,8 +52,9 @@ class ClipTokenizer:
     def _build(
         cls, vocabulary: dict[str, int], merges: list[tuple[str, str]], said: Mapping[str, Any], length: int
     ) -> ClipTokenizer:
+        described = {found["content"]: found for found in said.get("added_tokens_decoder", {}).values()}
         special = {
-            name: _special(said.get(f"{name}_token") or default)
+            name: _special(said.get(f"{name}_token") or default, described)
             for name, default in (("bos", START), ("eos", END), ("unk", END), ("pad", END))
         }
         made = Tokenizer(
@@ -103,13 +104,14 @@ def _tables(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
 
 
 def _pair(merge: str | list[str]) -> tuple[str, str]:
-    left, right = merge.split() if isinstance(merge, str) else merge
+    left, right = merge.split(" ") if isinstance(merge, str) else merge
     return left, right
 
 
-def _special(said: str | Mapping[str, Any]) -> Any:
+def _special(said: str | Mapping[str, Any], described: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A special token as its folder describes it, by its name or in a table."""
     if isinstance(said, str):
-        return AddedToken(said, special=True, normalized=False)
+        said = described.get(said, {"content": said, "normalized": False})
     kept = ("lstrip", "rstrip", "single_word", "normalized")
     return AddedToken(
         said["content"], special=True, **{name: bool(said[name]) for name in kept if name in said}
