@@ -56,9 +56,10 @@ class Models:
         """The model of that family: sd1, sd2 or sdxl."""
         return self._once(family, lambda path: export(family, path))
 
+    @property
     def starter(self) -> Path:
         """The model that ships with the server, which draws what the prompt says."""
-        return self._once("starter", lambda path: export_onnx(Path.cwd() / STARTER, path))
+        return Path.cwd() / STARTER
 
     def half(self, path: Path) -> Path:
         """The model of SD 1.x at *path*, whose unet takes and gives half precision."""
@@ -108,11 +109,6 @@ def export(family: str, path: Path) -> None:
     """A model of that family with random weights, in both forms."""
     tiny_models.save(tiny_models.pipeline(family, prediction=PREDICTION[family]), path)
     Export(path, None, "fp32", 18, lambda _: None).write(path, in_place=True)
-
-
-def export_onnx(source: Path, path: Path) -> None:
-    """The ONNX form alone of a model in safetensors."""
-    Export(source, None, "fp32", 18, lambda _: None).write(path, in_place=False)
 
 
 @pytest.fixture(scope="session")

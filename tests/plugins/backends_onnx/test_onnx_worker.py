@@ -1,11 +1,14 @@
 """The type `onnx` as the server has it: a worker process of its own."""
 
+import io
 import logging
+import time
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from PIL import Image
 
 from swarmkernel_backend_api import FREE_MEMORY, BackendError, FreeMemory, NewBackend, Status
 from swarmkernel_backend_api.testing import fleet, until
@@ -72,3 +75,23 @@ def test_one_default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
     assert () == plugin.backend_defaults(None)
     monkeypatch.setattr(plugin, "find_spec", lambda _: None)
     assert (NewBackend("onnx", title="This machine"),) == plugin.backend_defaults(None)
+
+
+def test_a_server_generates_with_onnx(swarm_serve: Any) -> None:
+    """A server draws what the prompt says with the model that it ships with, and holds no onnxruntime itself."""
+    server = swarm_serve("--disable", "backends_torch")
+    client = server.client()
+    client.post("AddNewBackend", type_id="onnx")
+    deadline = time.monotonic() + 60
+    while "running" not in {one["status"] for one in client.post("ListBackends").values()}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    asked = {"prompt": "a red circle on a blue background", "cfgscale": 4, "seed": 5, "images": 1}
+    (path,) = client.post("GenerateText2Image", **asked)["images"]
+    picture = Image.open(io.BytesIO(client.http.get(f"/{path}").content)).convert("RGB")
+    middle, corner = picture.getpixel((64, 64)), picture.getpixel((4, 4))
+    assert middle[0] > middle[2] + 40
+    assert corner[2] > corner[0] + 40
+    maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+    assert "onnxruntime" not in maps
+    client.close()

@@ -13,6 +13,7 @@ from swarmkernel_backend_api import BackendError, FreeMemory
 from swarmkernel_t2i_api import Output, Preview, Progress
 
 FILLER = "cat " * 80
+RED = "a red circle on a blue background"
 
 
 @pytest.fixture
@@ -66,12 +67,21 @@ async def test_previews(sd1: Any, models: Any, tmp_path: Path) -> None:
     assert not [e for e in await sd1.run(previews=True) if isinstance(e, Preview)]
 
 
+async def test_the_starter_models_pictures_are_torchs(
+    models: Any, onnx_rig: Any, torch_rig: Any, levels: Any
+) -> None:
+    """The model that ships with the server gives the same picture through both engines, up to 2 levels of 255."""
+    pictures = []
+    for rig in (onnx_rig, torch_rig):
+        await rig.load(models.starter)
+        pictures.append(await rig.picture(RED, width=128, height=128, steps=20, seed=1))
+    assert levels(*pictures) <= 2
+
+
 async def test_previews_show_the_picture(models: Any, onnx_rig: Any) -> None:
     """On a model that draws something, previews become the picture."""
-    path = models.starter()
-    await onnx_rig.load(path)
-    red = "a red circle on a blue background"
-    events = await onnx_rig.run(red, width=128, height=128, steps=20, seed=1, previews=True)
+    await onnx_rig.load(models.starter)
+    events = await onnx_rig.run(RED, width=128, height=128, steps=20, seed=1, previews=True)
     previews = [event.image for event in events if isinstance(event, Preview)]
     last = np.asarray(previews[-1].resize((32, 32)), dtype=float).ravel()
     final = np.asarray(Image.fromarray(events[-1].image).resize((32, 32)), dtype=float).ravel()
