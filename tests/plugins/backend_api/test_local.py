@@ -74,6 +74,21 @@ async def test_it_may_go_idle_and_come_back() -> None:
         assert Status.DISABLED is slot.status
 
 
+async def test_it_may_be_away() -> None:
+    """A backend may show why it is away, and that work may wait for it; running it stays, and comes back."""
+    async with fleet([HERE], stop_seconds=0.1) as backends:
+        slot, _ = await started(backends)
+        slot.set_away(Status.ERRORED, "out of reach", soon=True)
+        assert (Status.ERRORED, "out of reach", True, False) == (
+            slot.status,
+            slot.reason,
+            slot.restarting,
+            slot.usable,
+        )
+        slot.set_away(None)
+        assert (Status.RUNNING, "", False, True) == (slot.status, slot.reason, slot.restarting, slot.usable)
+
+
 async def test_it_is_called_like_any_other() -> None:
     """Calls stream, fail readably and are interrupted by closing, without a process."""
     async with fleet([HERE], stop_seconds=0.1) as backends:

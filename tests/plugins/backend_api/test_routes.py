@@ -99,8 +99,9 @@ def test_a_new_backend_is_shown_whole(client: Client) -> None:
     shown = has_status(client, number, "running")
     assert ["synthetic", "synthetic_live"] == shown["features"]
     assert False is shown["can_load_models"]
-    assert "current_model" not in shown
-    assert None is client.post("ListBackends", full_data=True)[str(number)]["current_model"]
+    assert {"current_model", "via"}.isdisjoint(shown)
+    full = client.post("ListBackends", full_data=True)[str(number)]
+    assert (None, []) == (full["current_model"], full["via"])
 
 
 def test_an_unknown_type_is_an_error(client: Client) -> None:

@@ -12,6 +12,7 @@ from swarmkernel_backend_api.capability import FREE_MEMORY, FreeMemory
 from swarmkernel_backend_api.errors import BackendError, UnknownBackendError
 from swarmkernel_backend_api.forms import to_raw, to_settings
 from swarmkernel_backend_api.hosts import Host, LocalHost
+from swarmkernel_backend_api.interpreters import chosen
 from swarmkernel_backend_api.records import Records, StoredBackend, missing_type
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.slot import BackendSlot
@@ -237,7 +238,8 @@ class Backends:
             return LocalHost(
                 slot.type, slot.settings, self.limits, slot.label, lambda b: self._introduce(b, slot)
             )
-        return WorkerHost(slot.type, slot.settings, self.limits, slot.label)
+        python = chosen(slot.settings, self.limits.interpreters)
+        return WorkerHost(slot.type, slot.settings, self.limits, slot.label, python)
 
     def _introduce(self, backend: Any, slot: BackendSlot) -> None:
         """Backends in the server's own process may want to know their slot: to go idle, or to add children."""

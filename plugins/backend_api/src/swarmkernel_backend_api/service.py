@@ -12,6 +12,7 @@ from swarmkernel import Plugins, Services, Store, Vault
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.claims import Claims
 from swarmkernel_backend_api.errors import BackendError
+from swarmkernel_backend_api.interpreters import offering
 from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.types import NewBackend
@@ -23,7 +24,8 @@ log = logging.getLogger(__name__)
 async def running(services: Services) -> AsyncIterator[None]:
     """Offer ``Backends`` and ``Claims``, with all stored backends starting; at the end no worker is left."""
     plugins, settings = services.get(Plugins), services.get(BackendApiSettings)
-    types = plugins.collect("backend_types", key=attrgetter("id"), services=services)
+    found = plugins.collect("backend_types", key=attrgetter("id"), services=services)
+    types = {name: offering(kind, settings.interpreters) for name, kind in found.items()}
     records = Records.of(services.get(Store), services.get(Vault))  # type: ignore[type-abstract]  # a protocol as a key
     claims = Claims()
     backends = Backends(types, settings, records)

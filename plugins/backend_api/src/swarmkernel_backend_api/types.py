@@ -54,7 +54,8 @@ def _importable(instance: Any, attribute: "attrs.Attribute[Any]", value: Callabl
 
 
 def _defaulted(instance: Any, _attribute: "attrs.Attribute[Any]", value: type) -> None:
-    form(value)
+    if "python" in {field.name for field in form(value)} and not hasattr(value, "bare"):
+        raise ValueError(f"backend type {instance.id!r}: the setting 'python' is the server's own")
     try:
         value()
     except Exception as error:

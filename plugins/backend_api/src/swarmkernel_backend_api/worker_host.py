@@ -17,6 +17,7 @@ from swarmkernel_backend_api import frames
 from swarmkernel_backend_api.capability import Capability
 from swarmkernel_backend_api.errors import BackendError, NotConfiguredError, WorkerLostError
 from swarmkernel_backend_api.frames import FromWorker, ToWorker
+from swarmkernel_backend_api.interpreters import bare
 from swarmkernel_backend_api.logs import Forwarder
 from swarmkernel_backend_api.processes import ending, environment, new_future, oom_kills, signal_group
 from swarmkernel_backend_api.settings import BackendApiSettings
@@ -58,10 +59,11 @@ class WorkerHost:
 
     async def start(self) -> None:
         """Start the process and the backend in it."""
+        settings = bare(self.kind.settings)
         opening = frames.Open(
             make=address_of(self.kind.make),
-            settings_type=address_of(self.kind.settings),
-            settings=frames.dump_as(self.kind.settings, self.settings),
+            settings_type=address_of(settings),
+            settings=frames.dump_as(settings, self.settings),
             heartbeat_seconds=self.limits.heartbeat_seconds,
             max_frame=self._max_frame,
         )
