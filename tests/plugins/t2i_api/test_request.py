@@ -251,6 +251,27 @@ async def test_features(reader):
     assert {"magic", "wand", "variation_seed"} == Demand.of(request).features
 
 
+@pytest.mark.parametrize(
+    ("model", "vae", "demanded"),
+    [
+        ({"safetensors", "onnx"}, {"safetensors"}, {"safetensors"}),
+        ({"safetensors", "onnx"}, set(), {"safetensors", "onnx"}),
+        ({"onnx"}, {"safetensors"}, {"onnx"}),
+        (set(), {"safetensors"}, set()),
+    ],
+)
+async def test_forms(reader, model, vae, demanded):
+    """A job goes where both its model and its VAE can be loaded, as far as there is such a place."""
+    request = await read(reader(), vae="soft")
+    request = attrs.evolve(
+        request,
+        model=attrs.evolve(request.model, forms=frozenset(model)),
+        vae=attrs.evolve(request.vae, forms=frozenset(vae)),
+    )
+    assert demanded == Demand.of(request).forms
+    assert model == Demand.of(attrs.evolve(request, vae=None)).forms
+
+
 async def test_vae(reader):
     """A VAE is one that was named, or the one of the user's settings for the model's family."""
     choices = Choices({"vaes.defaultsdv1vae": "soft"})

@@ -20,7 +20,7 @@ class Demand:
 
     `model` is None if the server has none. `model_named` is False if the server chose it; a backend that cannot
     load models may then do the job as well. `backend_type` and `backend_id` are the user's own restriction.
-    `forms` are those in which the model is there; one that is not `local` only backends elsewhere have.
+    `forms` are those in which the model and its VAE are there; one that is not `local` only backends elsewhere have.
     """
 
     model: str | None = None
@@ -43,9 +43,15 @@ class Demand:
             backend_type=request.text("internalbackendtype").lower() or None,
             backend_id=request.text("exactbackendid") or None,
             features=request.features - UI_FLAGS,
-            forms=model.forms if model else frozenset(),
+            forms=_forms(request),
             local=model is None or model.is_local,
         )
+
+
+def _forms(request: ImageRequest) -> frozenset[str]:
+    """The forms in which both the model and the VAE of a request are there, or else the model."""
+    model = request.model.forms if request.model else frozenset()
+    return model & request.vae.forms if request.vae and model & request.vae.forms else model
 
 
 class JobState(enum.Enum):
