@@ -60,6 +60,7 @@ class Liar:
     asked: list[tuple[str, dict]] = attrs.field(factory=list)
     heads: list[str] = attrs.field(factory=list)
     address: str = ""
+    serving: set[asyncio.Task] = attrs.field(factory=set)
 
     def bodies(self, route: str) -> list[dict]:
         """What a route was asked with."""
@@ -67,10 +68,16 @@ class Liar:
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        task = asyncio.current_task()
+        self.serving.add(task)
+        try:
             while await self._answer(reader, writer):
                 pass
-        writer.close()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.transport.abort() if task.cancelling() else writer.close()
+            self.serving.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -100,6 +107,9 @@ class Liar:
         return said(body) if isinstance(said, Callable) else said
 
     async def _upgraded(self, reader, writer, route: str, key: str) -> None:
+        if isinstance(self.says[route], bytes):
+            writer.write(self.says[route])
+            return
         accept = base64.b64encode(hashlib.sha1((key + GUID).encode()).digest()).decode()
         writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -152,3 +162,7 @@ async def lying() -> AsyncIterator[Liar]:
         yield liar
     finally:
         server.close()
+        for task in liar.serving:
+            task.cancel()
+        await asyncio.gather(*liar.serving, return_exceptions=True)
+        await asyncio.sleep(0)

@@ -293,3 +293,32 @@ async def test_a_server_that_vanishes(liar: Liar) -> None:
         assert (Status.ERRORED, True) == (slot.status, slot.restarting)
         liar.says["ListBackends"] = {"3": BACKEND}
         await until(backends, lambda: slot.status is Status.RUNNING)
+
+
+@pytest.mark.parametrize("sockets", [True, False])
+async def test_redirects_are_not_followed(liar: Liar, sockets) -> None:
+    """A server that leads elsewhere fails the job, and nobody there is asked anything."""
+    async with lying() as elsewhere, network() as backends:
+        slot = await mirrored(backends, liar, AllowWebsocket=sockets, AuthorizationHeader="Bearer x")
+        for route in ("GenerateText2ImageWS", "GenerateText2Image"):
+            liar.says[route] = http(b"", "307 There", f"Location: {elsewhere.address}/API/{route}")
+        with pytest.raises(BackendError, match=r"leads elsewhere|answered 307"):
+            await generated(slot)
+        assert [] == elsewhere.heads
+
+
+async def slowly():
+    """A body that comes a byte at a time."""
+    yield b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    while True:
+        await asyncio.sleep(0.05)
+        yield b" "
+
+
+async def test_a_slow_answer(liar: Liar) -> None:
+    """An answer that comes too slowly is given up, however steadily it comes."""
+    liar.says["ListBackends"] = lambda _: slowly()
+    rules = RemoteSettings(answer_seconds=0.3)
+    async with asyncio.timeout(10), fleet([swarm_type(rules)], max_init_attempts=0) as backends:
+        slot = await connected(backends, liar, ConnectionAttemptTimeoutSeconds=1)
+        assert (Status.ERRORED, "did not answer within 1.3 seconds") == (slot.status, slot.reason[-34:-1])

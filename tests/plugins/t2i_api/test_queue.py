@@ -328,6 +328,25 @@ def test_model_forms(forms, fitting_ids):
     assert fitting_ids == [place.id for place in fitting(places, demand)]
 
 
+@pytest.mark.parametrize(
+    ("demand", "fitting_ids"),
+    [
+        (Demand("here.safetensors"), [0, 2]),
+        (Demand("both.safetensors"), [0, 1, 2]),
+        (Demand("there.safetensors", local=False), [1, 2]),
+        (Demand("nowhere.safetensors", local=False), []),
+    ],
+)
+def test_models_elsewhere(demand, fitting_ids):
+    """A model goes to the backends that have it: those without models of their own have this server's."""
+    places = [
+        Place(0, "torch"),
+        Place(1, "remote", models=frozenset({"both", "there"})),
+        Place(2, "remote", models=frozenset({"here", "both", "there"})),
+    ]
+    assert fitting_ids == [place.id for place in fitting(places, demand)]
+
+
 def test_without_models():
     """A backend that loads no models serves jobs without one, those sent to it, and those whose model nobody asked for."""
     painter, loader = Place(0, "solid", loader=False), Place(1, "torch")

@@ -138,6 +138,7 @@ def test_numbers_match_exactly():
     """A number among options means itself: asking for backend 1 never gives backend 10."""
     assert match_option("1", ["0", "10", "12"]) is None
     assert "10" == match_option("10", ["0", "10", "100"])
+    assert match_option("-1", ["-10", "-12"]) is None
 
 
 def test_lists():

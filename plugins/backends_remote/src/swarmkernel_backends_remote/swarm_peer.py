@@ -16,8 +16,6 @@ from swarmkernel_backends_remote.settings import RemoteSettings
 from swarmkernel_backends_remote.swarm_settings import SwarmSettings
 from swarmkernel_backends_remote.web import Web
 
-#: How long the other server has for an answer that it need not work for.
-ANSWER_SECONDS: Final = 20.0
 #: Sessions there that are kept for later work.
 SPARE_SESSIONS: Final = 32
 _INVALID: Final = "invalid_session_id"
@@ -58,6 +56,11 @@ class Peer:
         """How texts name the server."""
         return self.web.name
 
+    @property
+    def answer_seconds(self) -> float:
+        """How long an answer may take that the server need not work for."""
+        return self.web.connect_seconds + self.web.rules.answer_seconds
+
     async def hold(self) -> None:
         """Keep it open until `let_go`."""
         self._holders += 1
@@ -86,7 +89,7 @@ class Peer:
         return session
 
     async def _renew(self, session: PeerSession) -> None:
-        answer = await self.web.post("/API/GetNewSession", {}, self.web.connect_seconds + ANSWER_SECONDS)
+        answer = await self.web.post("/API/GetNewSession", {}, self.answer_seconds)
         self.check(answer, "a session")
         found = answer.get("session_id")
         if not isinstance(found, str) or not 0 < len(found) <= 200:
@@ -97,11 +100,13 @@ class Peer:
         session.id = found
 
     async def call(
-        self, session: PeerSession, route: str, *, seconds: float = ANSWER_SECONDS, **body: Any
+        self, session: PeerSession, route: str, *, seconds: float | None = None, **body: Any
     ) -> dict[str, Any]:
-        """What a route answers. A session that is gone is replaced, once."""
+        """What a route answers, in `seconds` if it takes work. A session that is gone is replaced, once."""
         for is_last in (False, True):
-            answer = await self.web.post(f"/API/{route}", {"session_id": session.id, **body}, seconds)
+            answer = await self.web.post(
+                f"/API/{route}", {"session_id": session.id, **body}, seconds or self.answer_seconds
+            )
             if answer.get("error_id") != _INVALID or is_last:
                 break
             await self._renew(session)
