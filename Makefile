@@ -2,17 +2,23 @@
 PYTHON ?= python3
 PORT ?= 7801
 DATA_DIR ?= data
+# What generates: onnx, or torch, which is twice as large and loads safetensors too.
+ENGINE ?= onnx
 STARTER_OUT ?= build/starter-model
 VENV := .venv
 BIN := $(VENV)/bin
 
-RUN_PARTS := kernel $(addprefix plugins/,store_sql basic_api accounts admin_api backend_api models_api t2i_api diffusion backends_torch starter_model)
+RUN_PARTS := kernel $(addprefix plugins/,store_sql basic_api accounts admin_api backend_api models_api t2i_api diffusion starter_model)
 PROJECTS := $(wildcard kernel/pyproject.toml plugins/*/pyproject.toml)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+ifeq (,$(filter onnx torch,$(ENGINE)))
+$(error ENGINE is onnx or torch, not "$(ENGINE)")
+endif
+
 .PHONY: run test soak lint types format bench docs starter-model clean
 
-run: $(VENV)/.run
+run: $(VENV)/.run-$(ENGINE)
 	@exec $(BIN)/swarmkernel serve --port $(PORT) --data-dir $(DATA_DIR)
 
 test: $(VENV)/.dev
@@ -46,16 +52,17 @@ starter-model: $(VENV)/.dev
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "SwarmKernel needs Python 3.11 or later; set PYTHON=..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --upgrade pip
+	$(INSTALL) --upgrade pip "setuptools>=77"
 
-$(VENV)/.run: $(VENV)/bin/python $(PROJECTS) constraints.txt
-	@echo "installing (the first time takes a few minutes)"
-	$(INSTALL) $(addprefix -e ./,$(RUN_PARTS))
+$(VENV)/.run-onnx $(VENV)/.run-torch: $(VENV)/.run-%: $(VENV)/bin/python $(PROJECTS) constraints.txt
+	@echo "installing the engine $* and the server (the first time takes a minute or two)"
+	$(INSTALL) --no-build-isolation $(addprefix -e ./,$(RUN_PARTS) plugins/backends_$*)
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.run requirements-dev.txt
-	$(INSTALL) -r requirements-dev.txt
-	@touch $@
+$(VENV)/.dev: $(VENV)/bin/python $(PROJECTS) constraints.txt requirements-dev.txt
+	@echo "installing both engines and the tools (the first time takes a few minutes)"
+	$(INSTALL) --no-build-isolation -r requirements-dev.txt $(addprefix -e ./,$(PROJECTS:/pyproject.toml=))
+	@touch $@ $(VENV)/.run-onnx $(VENV)/.run-torch
 
 clean:
 	rm -rf $(VENV) build dist

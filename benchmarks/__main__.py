@@ -1,6 +1,7 @@
-"""``make bench``: print what the kernel costs and what batching gains."""
+"""``make bench``: print what the kernel costs, what batching gains and what an installation takes on disk."""
 
 from benchmarks.batching import batching
+from benchmarks.sizes import sizes
 from benchmarks.startup import startup
 
 
@@ -16,6 +17,12 @@ def main() -> None:
         print(f"one by one                            {gain.alone:6.2f} images/s")
         print(f"8 at once, one continuous batch       {gain.together:6.2f} images/s")
         print(f"ratio                                 {gain.together / gain.alone:6.2f}")
+    found = sizes()
+    for choice, size in found.items():
+        print(f"on disk, {choice:28} {size.megabytes:6} MB   ({size.packages} packages)")
+    print(
+        f"ratio, ONNX to torch                  {found['with ONNX'].bytes / found['with torch'].bytes:6.2f}"
+    )
 
 
 if __name__ == "__main__":

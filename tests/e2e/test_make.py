@@ -15,17 +15,29 @@ from swarmkernel.testing import Client
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.skipif(
-    not (ROOT / ".venv" / ".run").exists(), reason="make has not set up .venv in this checkout"
+def _is_set_up(engine):
+    """Whether `make run` would have nothing to install."""
+    return (ROOT / ".venv" / f".run-{engine}").exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "number"),
+    [
+        pytest.param(
+            engine,
+            number,
+            marks=pytest.mark.skipif(not _is_set_up(engine), reason=f"make has not installed {engine} here"),
+        )
+        for engine, number in (("onnx", signal.SIGINT), ("torch", signal.SIGTERM))
+    ],
 )
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_make_run(tmp_path, number):
-    """`make run PORT=... DATA_DIR=...` serves there, and a signal to its process group ends all of it cleanly."""
+def test_make_run(tmp_path, engine, number):
+    """`make run PORT=... DATA_DIR=... ENGINE=...` serves there, and a signal to its process group ends all cleanly."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     make = subprocess.Popen(
-        ["make", "run", f"PORT={port}", f"DATA_DIR={tmp_path / 'data'}"],
+        ["make", "run", f"ENGINE={engine}", f"PORT={port}", f"DATA_DIR={tmp_path / 'data'}"],
         cwd=ROOT,
         env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))},
         stdout=subprocess.PIPE,
@@ -59,3 +71,12 @@ def test_make_run(tmp_path, number):
     assert (tmp_path / "data" / "swarmkernel.db").exists()
     with socket.socket() as again:
         again.bind(("127.0.0.1", port))
+
+
+def test_an_engine_that_there_is_not():
+    """`make run ENGINE=...` with another word says so and installs nothing."""
+    done = subprocess.run(
+        ["make", "run", "ENGINE=tensor"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert 2 == done.returncode
+    assert "ENGINE is onnx or torch" in done.stderr
