@@ -246,8 +246,9 @@ async def test_no_hidden_states(models: Any, tmp_path: Path, onnx_rig: Any) -> N
         await onnx_rig.picture(clip_stop_at_layer=-2)
 
 
+@pytest.mark.parametrize("shape", [[], [1]])
 async def test_one_timestep_for_all(
-    models: Any, tmp_path: Path, onnx_rig: Any, forwards: Any, levels: Any
+    models: Any, tmp_path: Path, onnx_rig: Any, forwards: Any, levels: Any, shape: list[int]
 ) -> None:
     """A UNet with one timestep for all rows gives the same pictures, one at a time."""
     folder = Path(shutil.copytree(models.folder("sd1"), tmp_path / "model"))
@@ -255,7 +256,7 @@ async def test_one_timestep_for_all(
     expected = [await onnx_rig.picture(id=str(n), seed=n) for n in range(2)]
     file = folder / "unet/model.onnx"
     model = onnx.load(file)
-    scalar = helper.make_tensor_value_info("timestep", TensorProto.INT64, [])
+    scalar = helper.make_tensor_value_info("timestep", TensorProto.INT64, shape)
     (old,) = (value for value in model.graph.input if value.name == "timestep")
     old.CopyFrom(scalar)
     for node in model.graph.node:

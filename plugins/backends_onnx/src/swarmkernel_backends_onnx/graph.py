@@ -27,10 +27,15 @@ _DTYPES = {
 
 @attrs.frozen
 class Input:
-    """What a graph takes under one name: a tensor of that type and number of axes (None: unknown)."""
+    """What a graph takes under one name: a tensor of that type and shape, whose free axes are names or None."""
 
     dtype: Any
-    rank: int | None
+    shape: tuple[int | str | None, ...]
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it is a single number, whatever the number of rows."""
+        return set(self.shape) <= {1}
 
 
 @attrs.frozen(eq=False)
@@ -82,4 +87,4 @@ def _input(graph: str, found: Any) -> Input:
         raise BackendError(
             f"The {graph} takes {found.name} as {found.type}, which is not known here.", "unsupported_model"
         )
-    return Input(_DTYPES[found.type], None if found.shape is None else len(found.shape))
+    return Input(_DTYPES[found.type], tuple(found.shape))

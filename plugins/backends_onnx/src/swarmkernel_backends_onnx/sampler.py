@@ -12,7 +12,7 @@ import numpy as np
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_onnx.conditioning import Conditioning, TextEncoder, stack
 from swarmkernel_backends_onnx.folder import Parts, Vae
-from swarmkernel_backends_onnx.graph import Array, Graph
+from swarmkernel_backends_onnx.graph import Array, Graph, Input
 from swarmkernel_backends_onnx.pixels import Previewer, decode
 from swarmkernel_diffusion import Engine, NoiseSchedule, Sample
 from swarmkernel_t2i_api import BatchSampler, ImageJob
@@ -36,7 +36,7 @@ class OnnxSampler(BatchSampler):
     def __attrs_post_init__(self) -> None:
         self.text = TextEncoder(self.parts)
         # A graph with one timestep for all of its rows serves one picture at a time.
-        is_shared = self.parts.unet.inputs["timestep"].rank == 0
+        is_shared = self.parts.unet.inputs["timestep"].is_one
         self.engine = Engine(
             self._predict,
             NoiseSchedule.from_config(self.parts.scheduler),
@@ -98,9 +98,7 @@ class OnnxSampler(BatchSampler):
 
     def _predict(self, x: Array, timesteps: Array, rows: list[Conditioning]) -> Array:
         unet = self.parts.unet
-        if unet.inputs["timestep"].rank == 0:
-            timesteps = timesteps[0]
-        fed = {"sample": x, "timestep": np.asarray(_as(unet, "timestep", timesteps))}
+        fed = {"sample": x, "timestep": _times(unet.inputs["timestep"], timesteps)}
         found = unet.run(("out_sample",), fed | self._conditioned(rows))[0]
         return found.astype(np.float32, copy=False)
 
@@ -116,7 +114,8 @@ class OnnxSampler(BatchSampler):
         return self._stacked[key][1]
 
 
-def _as(graph: Graph, name: str, values: Array) -> Array:
-    """*values* to the nearest that the input can hold."""
-    is_whole = np.issubdtype(graph.inputs[name].dtype, np.integer)
-    return np.rint(values) if is_whole else values
+def _times(wanted: Input, timesteps: Array) -> Array:
+    """The timesteps as the graph wants them: one per row or one for all, to the nearest whole one where it must be."""
+    if wanted.is_one:
+        timesteps = timesteps[:1].reshape([1] * len(wanted.shape))
+    return np.asarray(np.rint(timesteps)) if np.issubdtype(wanted.dtype, np.integer) else timesteps
