@@ -27,6 +27,18 @@ class ImageFormat:
 
 
 @attrs.frozen
+class LoraUse:
+    """A LoRA that a picture is made with, and how strongly (1 is as it was trained; -10 to 10).
+
+    `name` is the one under which the server lists it; `path` is None if this server does not have the file.
+    """
+
+    name: str
+    path: str | None = None
+    weight: float = 1.0
+
+
+@attrs.frozen
 class ImageJob:
     """One picture to make: what `generate` of a backend gets.
 
@@ -36,6 +48,12 @@ class ImageJob:
     never negative. `clip_stop_at_layer` counts from the end (-1 is the last layer, None the model's own choice).
     `variation_seed` is None unless `variation_strength` (0 to 1) says how much of it to blend in.
     `extra` holds the parameters that other packages added, typed, by id.
+
+    `init_image` is the picture to start from, a file's bytes (PNG, JPEG, WEBP or GIF) of any size, which nobody has
+    decoded yet: its header is known to be sound and to say at most 32 megapixels. `init_creativity` (0 to 1) says how
+    much of it may change. `mask_image`, which comes only with an `init_image`, is such a file too: white changes,
+    black stays; its edges are blurred by `mask_blur` pixels. They and `loras` come only to backends that have the
+    features `init_image`, `mask_image` and `lora`.
 
     A backend need not look at `format` and `metadata`: the host encodes what it yields.
     `metadata` is the JSON text of the picture; the host adds the generation time before it is written.
@@ -63,6 +81,11 @@ class ImageJob:
     previews: bool = True
     extra: dict[str, Any] = attrs.Factory(dict)
     vae: str | None = None
+    init_image: bytes | None = attrs.field(default=None, repr=False)
+    init_creativity: float = 0.6
+    mask_image: bytes | None = attrs.field(default=None, repr=False)
+    mask_blur: int = 0
+    loras: tuple[LoraUse, ...] = ()
 
 
 @attrs.frozen
