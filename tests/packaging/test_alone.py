@@ -22,25 +22,55 @@ ALONE = {
     "swarmkernel-backend-api": ["backend_api"],
     "swarmkernel-models-api": ["backend_api", "models_api"],
     "swarmkernel-starter-model": ["backend_api", "models_api", "starter_model"],
+    "swarmkernel-t2i-api": ["backend_api", "models_api", "t2i_api"],
+}
+#: The same for those that are covered by the ones above, or that bring hundreds of megabytes.
+LATER = {
+    "swarmkernel-accounts": ["accounts"],
+    "swarmkernel-backends-remote": ["backend_api", "backends_remote", "models_api", "t2i_api"],
+    "swarmkernel-backends-onnx": ["backend_api", "backends_onnx", "models_api", "t2i_api"],
+    "swarmkernel-backends-torch": ["backend_api", "backends_torch", "models_api", "t2i_api"],
+}
+#: Distribution -> what of the heavy it needs, and which libraries of ours.
+LIBRARIES = {
+    "swarmkernel-t2i-api": {"numpy"},
+    "swarmkernel-backends-remote": {"numpy"},
+    "swarmkernel-backends-onnx": {"numpy", "swarmkernel-diffusion"},
+    "swarmkernel-backends-torch": HEAVY - {"onnxruntime"} | {"swarmkernel-diffusion"},
 }
 
 
-@pytest.mark.parametrize("name", ALONE)
-def test_alone(name, install, projects, tmp_path):
-    """A distribution alone is complete, holds and imports no heavy library, lists its plugins, and serves."""
+@pytest.mark.parametrize(
+    ("name", "plugins"),
+    [*ALONE.items(), *(pytest.param(*row, marks=pytest.mark.soak) for row in LATER.items())],
+)
+def test_alone(name, plugins, install, projects, tmp_path):
+    """A distribution alone is complete, holds no library and imports none that is heavy, lists its plugins, and serves."""
     alone = install(name)
 
-    _check_installed(alone, name, {p.name for p in projects})
-    _check_plugins(alone, ALONE[name])
-    _check_server(LiveServer(tmp_path / "data", python=alone.python), ALONE[name])
+    _check_installed(alone, name, plugins, {p.name for p in projects})
+    _check_plugins(alone, plugins)
+    _check_server(LiveServer(tmp_path / "data", python=alone.python), plugins)
 
 
-def _check_installed(alone, name, ours):
-    found = {p["name"].lower() for p in json.loads(alone.pip("list", "--format", "json"))}
-    brought = {"swarmkernel", *(f"swarmkernel-{n.replace('_', '-')}" for n in ALONE[name])}
+def test_the_engine_alone(install):
+    """The engine brings nothing but NumPy and attrs."""
+    alone = install("swarmkernel-diffusion")
 
-    assert set() == HEAVY & found
-    assert brought == ours & found
+    assert {"attrs", "numpy", "swarmkernel-diffusion"} == _installed(alone)
+    alone.run("python", "-c", "import swarmkernel_diffusion")
+
+
+def _installed(alone):
+    return {p["name"].lower() for p in json.loads(alone.pip("list", "--format", "json"))}
+
+
+def _check_installed(alone, name, plugins, ours):
+    found, libraries = _installed(alone), LIBRARIES.get(name, set())
+    brought = {"swarmkernel", *(f"swarmkernel-{n.replace('_', '-')}" for n in plugins)}
+
+    assert libraries & HEAVY == HEAVY & found
+    assert brought | (libraries & ours) == ours & found
     assert "No broken requirements" in alone.pip("check")
 
 
