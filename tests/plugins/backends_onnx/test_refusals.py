@@ -74,7 +74,38 @@ def in_training(location: str) -> onnx.ModelProto:
     return made
 
 
-PLACES = (in_weights, in_attribute, in_branch, in_function, in_sparse, in_training)
+def in_attribute_of(**found: Any) -> onnx.ModelProto:
+    return model_of(graph_of(nodes=[helper.make_node("Op", [], ["w"], **found)]))
+
+
+def in_list(location: str) -> onnx.ModelProto:
+    return in_attribute_of(values=[tensor(location)])
+
+
+def in_branches(location: str) -> onnx.ModelProto:
+    return in_attribute_of(branches=[in_attribute(location).graph])
+
+
+def in_sparse_attribute(location: str) -> onnx.ModelProto:
+    return in_attribute_of(value=onnx.SparseTensorProto(indices=tensor(location)))
+
+
+def in_sparse_list(location: str) -> onnx.ModelProto:
+    return in_attribute_of(values=[onnx.SparseTensorProto(values=tensor(location))])
+
+
+PLACES = (
+    in_weights,
+    in_attribute,
+    in_branch,
+    in_function,
+    in_sparse,
+    in_training,
+    in_list,
+    in_branches,
+    in_sparse_attribute,
+    in_sparse_list,
+)
 
 
 def put(root: Path, model: onnx.ModelProto) -> Path:
