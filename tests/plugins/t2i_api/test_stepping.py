@@ -1,0 +1,214 @@
+"""The base of backends whose jobs share a running batch, with an engine that only counts."""
+
+import asyncio
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+from PIL import Image
+
+from swarmkernel_backend_api import BackendError, FreeMemory
+from swarmkernel_models_api import Loaded, LoadModel
+from swarmkernel_t2i_api import BatchSampler, ImageJob, Output, Preview, Progress, SteppingBackend
+
+PATH = "/models/m"
+
+
+@attrs.define
+class Row:
+    """A running picture; also what is told of it."""
+
+    id: str
+    steps: int
+    step: int = 0
+    latents: str = "latents"
+    error: Exception | None = None
+
+
+@attrs.frozen
+class Report:
+    """What one step did."""
+
+    advanced: list[Row]
+    finished: list[Row]
+    failed: list[Row]
+
+
+@attrs.define(eq=False)
+class Counter:
+    """Moves every row by one at each step; a row of 13 steps runs out of memory."""
+
+    rows: dict[str, Row] = attrs.field(factory=dict)
+    most: int = 0
+
+    @property
+    def active(self):
+        return len(self.rows)
+
+    def admit(self, row):
+        self.rows[row.id] = row
+
+    def remove(self, row_id):
+        return self.rows.pop(row_id, None) is not None
+
+    def preview(self, row_id):
+        return "latents"
+
+    def step(self):
+        self.most = max(self.most, self.active)
+        for row in self.rows.values():
+            row.step += 1
+            row.error = MemoryError() if row.steps == 13 else None
+        ended = [row for row in self.rows.values() if row.error or row.step == row.steps]
+        going = [row for row in self.rows.values() if row not in ended]
+        for row in ended:
+            del self.rows[row.id]
+        return Report(going, [row for row in ended if not row.error], [row for row in ended if row.error])
+
+
+@attrs.define(eq=False)
+class Counting(BatchSampler):
+    """A loaded model."""
+
+    def __attrs_post_init__(self):
+        self.engine = Counter()
+
+    def vae(self, path):
+        return path or "own"
+
+    def sample(self, job, vae):
+        return Row(job.id, job.steps)
+
+    def decode(self, job, vae, latents):
+        if job.prompt == "undecodable":
+            raise ValueError(job.prompt)
+        return Image.new("RGB", (job.width, job.height))
+
+    def draw(self, latents):
+        return Image.new("RGB", (1, 1))
+
+    def forget(self):
+        pass
+
+
+@attrs.define(eq=False)
+class CountingBackend(SteppingBackend):
+    """Remembers where and what it was asked."""
+
+    loads: list = attrs.field(factory=list)
+    released: int = 0
+    threads: set = attrs.field(factory=set)
+
+    def make_sampler(self, request):
+        self.loads.append(request.name)
+        self.threads.add(threading.current_thread().name)
+        return Counting(Path(request.path))
+
+    def told(self, exc):
+        return BackendError("too large", "gpu_oom") if isinstance(exc, MemoryError) else exc
+
+    def release(self):
+        self.released += 1
+
+    @contextmanager
+    def context(self):
+        self.threads.add("entered")
+        yield
+        self.threads.add("left")
+
+
+@pytest.fixture
+async def backend():
+    made = CountingBackend()
+    await made.start()
+    await load(made)
+    yield made
+    await made.stop()
+
+
+async def load(backend, path=PATH):
+    return [reply async for reply in backend.load_model(LoadModel(path, path))]
+
+
+async def run(backend, name="a", prompt="", **job):
+    asked = {"width": 2, "height": 2, "steps": 3, "model_path": PATH, "previews": False} | job
+    return [event async for event in backend.generate(ImageJob(name, prompt, **asked))]
+
+
+async def test_a_job(backend):
+    """A job's events are its steps and its picture, with previews where they are wanted."""
+    *steps, output = await run(backend)
+    assert [Progress(1, 3), Progress(2, 3), Progress(3, 3)] == steps
+    assert isinstance(output, Output)
+    assert any(isinstance(event, Preview) for event in await run(backend, previews=True))
+
+
+async def test_one_thread(backend):
+    """Models are loaded in the thread that steps, which works within the backend's own context from start to end."""
+    await run(backend)
+    assert {"stepping", "entered"} == backend.threads
+    await backend.stop()
+    assert {"stepping", "entered", "left"} == backend.threads
+
+
+async def test_jobs_share_steps(backend):
+    """Jobs that come together run together."""
+    await asyncio.gather(*(run(backend, str(n), steps=2000) for n in range(3)))
+    assert 3 == backend._sampler.engine.most
+
+
+async def test_errors(backend):
+    """A job that cannot be decoded or runs out of memory fails alone; the latter has memory given back."""
+    good = asyncio.create_task(run(backend, "good", steps=500))
+    with pytest.raises(ValueError, match="undecodable"):
+        await run(backend, "b", "undecodable")
+    before = backend.released
+    with pytest.raises(BackendError, match="too large"):
+        await run(backend, "c", steps=13)
+    assert isinstance((await good)[-1], Output)
+    assert before < backend.released
+    with pytest.raises(BackendError, match="not the loaded one"):
+        await run(backend, model_path="/models/other")
+
+
+async def test_memory(backend):
+    """A model in system memory is spared unless that is asked for; then the next job loads it again."""
+    await backend.free_memory(FreeMemory())
+    await run(backend)
+    assert [PATH] == backend.loads
+    await backend.free_memory(FreeMemory(system_ram=True))
+    await run(backend)
+    assert [PATH, PATH] == backend.loads
+
+
+async def test_loading(backend):
+    """A model that is there stays; another waits until the running jobs have ended."""
+    assert [Loaded(PATH)] == await load(backend)
+    running = asyncio.create_task(run(backend, steps=20_000))
+    await asyncio.sleep(0.01)
+    other = asyncio.create_task(load(backend, "/models/other"))
+    await asyncio.sleep(0.01)
+    assert [PATH] == backend.loads
+    await running
+    await other
+    assert [PATH, "/models/other"] == backend.loads
+
+
+async def test_leaving_and_stopping():
+    """A cancelled job leaves the batch; a backend that stops tells those that still run."""
+    backend = CountingBackend()
+    await backend.start()
+    await load(backend)
+    left = asyncio.create_task(run(backend, "left", steps=10**9))
+    stays = asyncio.create_task(run(backend, "stays", steps=10**9))
+    await asyncio.sleep(0.02)
+    left.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await left
+    while "left" in backend._sampler.engine.rows:
+        await asyncio.sleep(0.001)
+    await backend.stop()
+    with pytest.raises(BackendError, match="stopping"):
+        await stays
