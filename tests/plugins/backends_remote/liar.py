@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -73,7 +74,7 @@ class Liar:
         try:
             while await self._answer(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort() if task.cancelling() else writer.close()
@@ -124,7 +125,7 @@ class Liar:
             await writer.drain()
         writer.write(b"\x88\x02\x03\xe8")
         await writer.drain()
-        await reader.read()
+        await reader.read(100)
 
 
 def http(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -153,11 +154,12 @@ async def read_frame(reader: asyncio.StreamReader) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def lying() -> AsyncIterator[Liar]:
+async def lying(tls: ssl.SSLContext | None = None) -> AsyncIterator[Liar]:
     """A running liar."""
     liar = Liar()
-    server = await asyncio.start_server(liar, "127.0.0.1", 0)
-    liar.address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(liar, "127.0.0.1", 0, ssl=tls)
+    scheme = "https" if tls else "http"
+    liar.address = f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield liar
     finally:

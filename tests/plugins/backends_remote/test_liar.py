@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import ssl
+import subprocess
 from contextlib import aclosing
 
 import pytest
@@ -263,6 +265,41 @@ async def test_secrets_stay_secret(liar: Liar, caplog) -> None:
         assert secret not in caplog.text
 
 
+async def test_names_are_looked_up_here(liar: Liar) -> None:
+    """A connection goes to the address that was checked; the name goes along as the host that is meant."""
+    host = liar.address.replace("http://127.0.0.1", "localhost")
+    async with network() as backends:
+        await generated(await mirrored(backends, liar, Address=f"http://{host}"))
+    assert {host} == {head.partition("Host: ")[2].split()[0] for head in liar.heads}
+
+
+@pytest.fixture(name="certified")
+async def _certified(tmp_path, monkeypatch):
+    """A server with a certificate for localhost, which is trusted."""
+    files = [str(tmp_path / name) for name in ("cert.pem", "key.pem")]
+    request = (
+        "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    command = ["openssl", *request.split(), "-out", files[0], "-keyout", files[1]]
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", files[0])
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*files)
+    async with lying(context) as liar:
+        yield liar
+
+
+@pytest.mark.parametrize("sockets", [True, False])
+async def test_https(certified: Liar, sockets) -> None:
+    """Over TLS all is as without it, and the certificate must be for the name in the address."""
+    named = certified.address.replace("127.0.0.1", "localhost")
+    async with network() as backends:
+        slot = await mirrored(backends, certified, Address=named, AllowWebsocket=sockets)
+        assert isinstance((await generated(slot))[-1], EncodedOutput)
+        other = await connected(backends, certified)
+        assert (Status.ERRORED, True) == (other.status, "no certificate that is trusted" in other.reason)
+
+
 async def test_interrupt(liar: Liar) -> None:
     """Who stops listening interrupts the session of that very job over there."""
     sessions = iter("abcdef")
@@ -273,6 +310,7 @@ async def test_interrupt(liar: Liar) -> None:
         first, second = (slot.invoke(GENERATE, JOB) for _ in range(2))
         await anext(first), await anext(second)
         sessions_of = [body["session_id"] for body in liar.bodies("GenerateText2ImageWS")]
+        assert 2 == len(set(sessions_of))
         await first.aclose()
         await until(backends, lambda: liar.bodies("InterruptAll"))
         assert [{"session_id": sessions_of[0], "other_sessions": False}] == liar.bodies("InterruptAll")

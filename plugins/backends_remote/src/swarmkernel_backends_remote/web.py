@@ -81,8 +81,8 @@ class Web:
         for address in addresses:
             try:
                 return await self._post_to(address, path, content)
-            except (httpx.ConnectError, httpx.ConnectTimeout):
-                continue
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                self._check_certificate(error)
         raise PeerLostError(f"{self.name} is out of reach.")
 
     async def _post_to(self, address: str, path: str, content: bytes) -> tuple[int, bytes]:
@@ -160,9 +160,16 @@ class Web:
                     max_queue=4,
                     ssl=self._tls if is_safe else None,
                 )
-            except OSError:
-                continue
+            except OSError as error:
+                self._check_certificate(error)
         raise PeerLostError(f"{self.name} is out of reach.")
+
+    def _check_certificate(self, error: Exception) -> None:
+        """Tell a server that is not the one that was meant from one that cannot be reached."""
+        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            raise PeerError(
+                f"{self.name} has no certificate that is trusted here and bears its name."
+            ) from None
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
