@@ -43,10 +43,16 @@ ROWS = [
     ("width", "Width", "integer", "512", None, 64, 16384, 256, 2048, 32, "", "pot_slider", -10, None, None, "Resolution", None),
     ("height", "Height", "integer", "512", None, 64, 16384, 256, 2048, 32, "", "pot_slider", -9, None, None, "Resolution", None),
     ("sidelength", "Side Length", "integer", "1024", None, 64, 16384, 256, 4096, 32, "T", "pot_slider", -8, None, None, "Resolution", None),
+    ("initimage", "Init Image", "image", None, None, 0, 0, 0, 0, 0, "", "small", -5, None, None, "Init Image", None),
+    ("initimagecreativity", "Init Image Creativity", "decimal", "0.6", None, 0, 1, 0, 0, 0.05, "", "slider", -4.5, None, None, "Init Image", None),
+    ("maskimage", "Mask Image", "image", None, None, 0, 0, 0, 0, 0, "", "small", -4, None, None, "Init Image", None),
+    ("maskblur", "Mask Blur", "integer", "4", "0", 0, 64, 0, 0, 0, "", "small", -3.6, None, None, "Init Image", None),
     ("sampler", "Sampler", "dropdown", "euler", None, 0, 0, 0, 0, 0, "TS", "small", -5, "comfyui", None, "Sampling", None),
     ("scheduler", "Scheduler", "dropdown", "normal", None, 0, 0, 0, 0, 0, "TS", "small", -4, "comfyui", None, "Sampling", None),
     ("vae", "VAE", "model", "None", "None", 0, 0, 0, 0, 0, "AT", "small", 0, None, "VAE", "Advanced Model Addons", "model_params"),
     ("automaticvae", "Automatic VAE", "boolean", "false", "false", 0, 0, 0, 0, 0, "ATHU", "small", 0, None, None, "Advanced Model Addons", "model_params"),
+    ("loras", "LoRAs", "list", "", "", 0, 0, 0, 0, 0, "AH", "small", 0, None, "LoRA", "Advanced Model Addons", None),
+    ("loraweights", "LoRA Weights", "list", "", "", -10, 10, 0, 0, 0.1, "AH", "small", 0, None, None, "Advanced Model Addons", None),
     ("batchsize", "Batch Size", "integer", "1", "1", 1, 100, 1, 10, 1, "A", "slider", -20, None, None, "Swarm Internal", None),
     ("rawresolution", "Raw Resolution", "text", "1024x1024", None, 0, 0, 0, 0, 0, "AT", "small", -18, None, None, "Swarm Internal", None),
     ("donotsave", "Do Not Save", "boolean", "false", "false", 0, 0, 0, 0, 0, "AR", "small", -15, None, None, "Swarm Internal", None),
@@ -108,7 +114,7 @@ def test_wire_keys(param):
     shown = param.to_wire()
     assert WIRE_KEYS == set(shown)
     assert len(shown["values"] or ()) == len(shown["value_names"] or ())
-    assert isinstance(shown["default"], str)
+    assert (param.type == "image") == (shown["default"] is None)
     assert shown["description"]
 
 

@@ -1,5 +1,7 @@
 """From the body of a request to a checked one."""
 
+import base64
+import io
 import json
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,6 +9,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from PIL import Image
 
 from swarmkernel import MemoryStore, Services, Session, UserData
 from swarmkernel_models_api import ModelFolder, Models
@@ -27,7 +30,9 @@ SESSION = Session("0" * 40, "local", "", 0.0, 0.0)
 EXTRA = [
     Param("Brush Size", "integer", "3", ignore="3", min=1, max=9),
     Param("Magic", "text", "", feature_flag="magic, wand"),
+    Param("Sketch", "image"),
 ]
+REGISTERED = {param.id: param for param in (*PARAMS, *EXTRA)}
 
 
 @attrs.frozen
@@ -59,8 +64,14 @@ async def _models(tmp_path):
     vae = write_model(tmp_path, "vae", "stable-diffusion-v1/vae")
     (tmp_path / "VAE").mkdir()
     vae.rename(tmp_path / "VAE" / "soft.safetensors")
+    for name in ("ink", "folder/wash"):
+        write_model(tmp_path, f"../Lora/{name}", "stable-diffusion-v1/lora")
     models = Models(
-        [ModelFolder(tmp_path / "Models/Stable-Diffusion"), ModelFolder(tmp_path / "VAE", "VAE")],
+        [
+            ModelFolder(tmp_path / "Models/Stable-Diffusion"),
+            ModelFolder(tmp_path / "VAE", "VAE"),
+            ModelFolder(tmp_path / "Models/Lora", "LoRA"),
+        ],
         MemoryStore(),
     )
     await models.refresh()
@@ -73,8 +84,7 @@ def _reader(models):
         services = Services()
         if choices is not None:
             services.add(UserData, choices)
-        registry = ParamRegistry({param.id: param for param in (*PARAMS, *EXTRA)})
-        return RequestReader(registry, models, services, T2ISettings(**limits))
+        return RequestReader(ParamRegistry(REGISTERED), models, services, T2ISettings(**limits))
 
     return make
 
@@ -342,6 +352,115 @@ async def test_image_job(reader, tmp_path):
         job.height,
         job.seed,
     )
+
+
+def picture(size=(8, 6), mode="RGB"):
+    """A PNG's bytes, and its data URL."""
+    file = io.BytesIO()
+    Image.new(mode, size).save(file, "PNG")
+    return file.getvalue(), f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+async def test_init_image(reader, tmp_path):
+    """A backend gets the init image and the mask as they came; only one that can use them fits."""
+    (image, image_url), (mask, mask_url) = picture(), picture(mode="L")
+    request = await read(
+        reader(), initimage=image_url, maskimage=mask_url, initimagecreativity="0.25", maskblur=3
+    )
+    job = made_of(request, tmp_path)
+    assert (image, 0.25, mask, 3) == (job.init_image, job.init_creativity, job.mask_image, job.mask_blur)
+    assert {"init_image", "mask_image"} == Demand.of(request).features
+    assert len(image) + len(mask) == request.picture_bytes
+    assert image.hex() not in repr(job) + repr(request)
+    without = made_of(await read(reader(), initimage=image_url, maskblur=0), tmp_path)
+    assert (image, 0.6, None, 0) == (
+        without.init_image, without.init_creativity, without.mask_image, without.mask_blur,
+    )  # fmt: skip
+
+
+async def test_pictures_stay_out_of_metadata(reader, tmp_path):
+    """Metadata tell the numbers of an init image, and hold no copy of it."""
+    request = await read(reader(), initimage=picture()[1], initimagecreativity=0.25)
+    params = json.loads(made_of(request, tmp_path).metadata)["sui_image_params"]
+    assert 0.25 == params["initimagecreativity"]
+    assert "initimage" not in params
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"initimage": "data:image/png;base64,QUFBQUFBQUE="}, "Init Image: it is not a PNG"),
+        ({"initimage": "raw/2026/some.png"}, "Init Image: it is not base64|Init Image: it is neither"),
+        ({"maskimage": picture()[1]}, "Mask Image: there is no Init Image"),
+        ({"initimagecreativity": 1.1}, "Init Image Creativity: 1.1 is not between 0 and 1"),
+        ({"maskblur": 65}, "Mask Blur: 65 is not between 0 and 64"),
+        ({"loras": ["ink", "oil"]}, "LoRAs: there is no LoRA model 'oil'"),
+        ({"loras": ["alpha"]}, "LoRAs: there is no LoRA model 'alpha'"),
+        ({"loras": ["ink"] * 65}, "LoRAs: it has 65 items; at most 64"),
+        ({"loras": ["ink"], "loraweights": ["x"]}, "LoRA Weights: 'x' is not a number"),
+        ({"loras": ["ink"], "loraweights": "nan"}, "LoRA Weights: 'nan' is not a number"),
+        ({"loras": ["ink"], "loraweights": "10.5"}, "LoRA Weights: 10.5 is not between -10 and 10"),
+    ],
+)
+async def test_bad_pictures_and_loras(reader, body, reason):
+    """A picture or LoRA that cannot be used is an error that names the parameter."""
+    with pytest.raises(ParamError, match=reason):
+        await read(reader(), **body)
+
+
+async def test_foreign_pictures(reader, tmp_path):
+    """A picture for a parameter of another package reaches the backend as the bytes of its file."""
+    image, text = picture()
+    assert {"sketch": image} == made_of(await read(reader(), sketch=text), tmp_path).extra
+    with pytest.raises(ParamError, match="Sketch: it is not base64"):
+        await read(reader(), sketch="some/file.png")
+
+
+@pytest.mark.parametrize(
+    ("weights", "numbers"),
+    [
+        (None, [1, 1]),
+        ("", [1, 1]),
+        ([0.5], [0.5, 1]),
+        ("0.5, -2", [0.5, -2]),
+        ([1, 2, 3], [1, 2]),
+        ("1.0\n|||\n-10", [1, -10]),
+    ],
+)
+async def test_loras(reader, tmp_path, weights, numbers):
+    """Each LoRA has its file and a weight, 1 if none is given; a backend must be able to use them."""
+    request = await read(reader(), loras=["wash", "Ink.safetensors"], loraweights=weights)
+    uses = made_of(request, tmp_path).loras
+    assert ["folder/wash.safetensors", "ink.safetensors"] == [use.name for use in uses]
+    assert ["wash.safetensors", "ink.safetensors"] == [Path(use.path).name for use in uses]
+    assert numbers == [use.weight for use in uses]
+    assert {"lora"} == Demand.of(request).features
+    blocks = json.loads(made_of(request, tmp_path).metadata)
+    assert ["folder/wash", "ink"] == blocks["sui_image_params"]["loras"]
+    assert numbers == [float(weight) for weight in blocks["sui_image_params"]["loraweights"]]
+    used = [(model["name"], model["param"]) for model in blocks["sui_models"]]
+    assert [("folder/wash.safetensors", "loras"), ("ink.safetensors", "loras")] == used[1:]
+
+
+async def test_no_loras(reader, tmp_path):
+    """An empty list of LoRAs asks nothing of a backend, whatever weights come with it."""
+    for loras in ([], "", " , "):
+        request = await read(reader(), loras=loras, loraweights=[2])
+        assert ((), frozenset()) == (made_of(request, tmp_path).loras, Demand.of(request).features)
+        assert "loraweights" not in request.values
+
+
+async def test_hidden_loras(reader, models):
+    """A LoRA that the user may not know of does not exist."""
+    models.restrict(lambda _user, model: model.name != "ink.safetensors")
+    with pytest.raises(ParamError, match="there is no LoRA model 'ink'"):
+        await read(reader(), loras=["ink"])
+
+
+def made_of(request, tmp_path):
+    """What a backend gets for a request."""
+    limits = UserLimits(Services(), T2ISettings())
+    return Pictures(ParamRegistry(REGISTERED), Outputs(tmp_path), limits).image_job(job_of(request))
 
 
 async def test_metadata(reader, tmp_path):

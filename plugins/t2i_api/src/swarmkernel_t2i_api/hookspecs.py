@@ -12,6 +12,7 @@ from swarmkernel_t2i_api.params.types import Param
 def t2i_params() -> Iterable[Param]:
     """
     Adds parameters of a generation. They appear in `ListT2IParams`, are checked by the server, and reach a backend, typed, in
-    `ImageJob.extra` by their id: the letters of their name in lower case.
+    `ImageJob.extra` by their id: the letters of their name in lower case. One of type `image` arrives as the bytes of a
+    PNG, JPEG, WEBP or GIF.
     """
     return ()

@@ -56,6 +56,8 @@ log = logging.getLogger(__name__)
 
 #: While jobs wait, time alone may change what can be done: a model has stayed long enough, a failure is old.
 LOOK_AGAIN_SECONDS = 0.5
+#: The most memory that the pictures in one user's requests may hold.
+PICTURE_BYTES = 256 << 20
 #: How many backends may die over one job before the job is given up.
 ATTEMPTS = 2
 
@@ -104,6 +106,7 @@ class Jobs:
                 f"You have {self.settings.max_queued - room} pictures waiting and ask for {request.count} more; "
                 f"at most {self.settings.max_queued} may wait."
             )
+        self._check_room_for_pictures(request)
         demand, now = Demand.of(request), time.monotonic()
         places = ((batch, item) for batch in range(request.images) for item in range(request.batch_size))
         jobs = [
@@ -296,6 +299,15 @@ class Jobs:
     async def _hash(self, model: Model) -> None:
         """Later pictures of a model tell its hash; reading the file for it must not hold up the first."""
         await self.models.tensor_hash(model)
+
+    def _check_room_for_pictures(self, request: ImageRequest) -> None:
+        """What comes with requests stays in memory until they end; LimitError if it becomes too much."""
+        held = sum(open_.picture_bytes for open_ in self._open if open_.user_id == request.user_id)
+        if request.picture_bytes and held + request.picture_bytes > PICTURE_BYTES:
+            raise LimitError(
+                f"The init images and masks of your requests that have not ended hold {held >> 20} MiB; "
+                f"with this one they would hold more than {PICTURE_BYTES >> 20} MiB."
+            )
 
     def _tell_loading(self, job: Job) -> None:
         """Tell a session, once, that the model that it waits for is loading."""

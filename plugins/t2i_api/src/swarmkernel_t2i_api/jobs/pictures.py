@@ -18,10 +18,11 @@ from swarmkernel_t2i_api.outputs.media import data_url
 from swarmkernel_t2i_api.outputs.metadata import UsedModel, build_metadata, date_text, duration_text
 from swarmkernel_t2i_api.outputs.paths import DEFAULT_FORMAT, PathFacts, PathRules
 from swarmkernel_t2i_api.params import PARAMS
+from swarmkernel_t2i_api.params.images import GivenImage
 from swarmkernel_t2i_api.params.registry import ParamRegistry
 from swarmkernel_t2i_api.params.request import ImageRequest
 from swarmkernel_t2i_api.params.values import Value
-from swarmkernel_t2i_api.types import EncodedOutput, FileKind, ImageFormat, ImageJob
+from swarmkernel_t2i_api.types import EncodedOutput, FileKind, ImageFormat, ImageJob, LoraUse
 
 #: Seeds stay below this, as the wire's type for them does.
 SEEDS: Final = 2**63
@@ -62,6 +63,11 @@ class Pictures:
             format=image_format(request),
             metadata=self.metadata(job),
             previews=not request.flag("nopreviews"),
+            init_image=request.picture("initimage"),
+            init_creativity=float(request.amount("initimagecreativity", 0.6)),
+            mask_image=request.picture("maskimage"),
+            mask_blur=int(request.amount("maskblur", 0)),
+            loras=tuple(_lora_use(lora, weight) for lora, weight in request.loras),
             extra={key: plain(value) for key, value in values.items() if key not in _OWN},
         )
 
@@ -73,14 +79,19 @@ class Pictures:
             "prep_time": duration_text((now - request.created).total_seconds()),
         }
         models = [(key, value) for key, value in request.values.items() if isinstance(value, Model)]
+        models += [("loras", lora) for lora, _ in request.loras]
         used = [UsedModel(model.name, key, model.metadata.hash or None) for key, model in models]
         return build_metadata(self._shown(job), {**facts, **request.extra, **extra}, used, version=VERSION)
 
     def _shown(self, job: Job) -> dict[str, Any]:
-        """The parameters that metadata tell of, the ones that matter whether or not they were given."""
+        """The parameters that metadata tell of, the ones that matter whether or not they were given.
+
+        Pictures are not told of: they would be copied into each that is made from them.
+        """
         values: dict[str, Value] = parameters(job)
         values = {**values, "steps": values.get("steps", 20), "cfgscale": values.get("cfgscale", 7.0)}
         hidden = {param.id for param in self.registry if param.hidden_from_metadata}
+        hidden |= {key for key, value in values.items() if isinstance(value, GivenImage)}
         return {key: plain(value) for key, value in values.items() if key not in hidden}
 
     async def keep(self, job: Job, output: EncodedOutput) -> Picture:
@@ -132,8 +143,14 @@ def parameters(job: Job) -> dict[str, Value]:
 
 
 def plain(value: Value) -> Any:
-    """A value as JSON holds it: a model is its name without ``.safetensors``."""
+    """A value without our classes: a model is its name without ``.safetensors``, a picture the bytes of its file."""
+    if isinstance(value, GivenImage):
+        return value.data
     return value.name.removesuffix(".safetensors") if isinstance(value, Model) else value
+
+
+def _lora_use(lora: Model, weight: float) -> LoraUse:
+    return LoraUse(lora.name, str(lora.path) if lora.is_local else None, weight)
 
 
 def image_format(request: ImageRequest) -> ImageFormat:

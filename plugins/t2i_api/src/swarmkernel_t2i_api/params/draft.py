@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import attrs
 from swarmkernel import Permission
 from swarmkernel_models_api import Model
 from swarmkernel_t2i_api.errors import ParamError
+from swarmkernel_t2i_api.params.images import GivenImage, read_image
 from swarmkernel_t2i_api.params.registry import ParamRegistry
 from swarmkernel_t2i_api.params.resolution import read_resolution
 from swarmkernel_t2i_api.params.types import Param
@@ -75,6 +77,19 @@ class Draft:
                 "prompt_too_long",
             )
         return text
+
+    async def read_images(self) -> None:
+        """Put pictures in place of their texts, one after another in a thread: they may be large."""
+        for key, value in self.values.items():
+            param = self.registry.get(key)
+            if param is None or param.type != "image" or not isinstance(value, str):
+                continue
+            try:
+                self.values[key] = await asyncio.to_thread(read_image, value)
+            except ValueError as error:
+                raise ParamError(f"Invalid value for parameter {param.name}: {error}.") from None
+        if isinstance(self.values.get("maskimage"), GivenImage) and "initimage" not in self.values:
+            raise ParamError("Invalid value for parameter Mask Image: there is no Init Image for it to mask.")
 
     @property
     def features(self) -> frozenset[str]:

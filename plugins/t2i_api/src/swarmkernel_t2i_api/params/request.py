@@ -17,6 +17,7 @@ from swarmkernel_models_api import COMPAT_CLASSES, Model, Models
 from swarmkernel_t2i_api.errors import LimitError, ParamError, SessionEndedError
 from swarmkernel_t2i_api.outputs.paths import RequestCounter
 from swarmkernel_t2i_api.params.draft import Draft, read_extra, read_titles
+from swarmkernel_t2i_api.params.images import GivenImage
 from swarmkernel_t2i_api.params.registry import ParamRegistry
 from swarmkernel_t2i_api.params.resolution import picture_size
 from swarmkernel_t2i_api.params.values import Value
@@ -41,7 +42,7 @@ class ImageRequest:
     `values` are the parameters as they apply, typed, by id; a model is a `Model`. `features` are what a backend
     must support. `extra` goes into the metadata beside the parameters. `settings` are the user's.
     `created` is the local time at which it came, `number` counts the requests of that minute.
-    `model_named` is False if the server chose the model. `quality` is what an old name of a format stands for.
+    `model_named` is False if the server chose the model. `loras` come with their weights. `quality` is what an old name of a format stands for.
     """
 
     id: str
@@ -56,6 +57,7 @@ class ImageRequest:
     model: Model | None = None
     model_named: bool = True
     vae: Model | None = None
+    loras: tuple[tuple[Model, float], ...] = ()
     quality: int | None = None
     created: datetime = attrs.Factory(lambda: datetime.now().astimezone())
     number: int = 1
@@ -88,6 +90,16 @@ class ImageRequest:
     def flag(self, key: str) -> bool:
         """Whether a boolean parameter is set."""
         return self.values.get(key) is True
+
+    def picture(self, key: str) -> bytes | None:
+        """The file that came as a parameter, or None."""
+        value = self.values.get(key)
+        return value.data if isinstance(value, GivenImage) else None
+
+    @property
+    def picture_bytes(self) -> int:
+        """How large the files are that came with it."""
+        return sum(len(value.data) for value in self.values.values() if isinstance(value, GivenImage))
 
     @property
     def cost(self) -> int:
@@ -125,6 +137,7 @@ class RequestReader:
         if titles:
             extra["presets_used"] = titles
             await _apply_presets(draft, users, session.user_id, titles)
+        await draft.read_images()
         settings = await users.settings(session.user_id) if users else {}
         request = self._finish(draft, session, settings, extra)
         check_limits(request, self.limits)
@@ -161,6 +174,7 @@ class RequestReader:
             model=model,
             model_named=isinstance(named, Model),
             vae=self._vae(values, model, settings, session),
+            loras=self._loras(values, session),
             quality=draft.quality,
             created=created,
             number=self._per_minute.next(created),
@@ -190,6 +204,16 @@ class RequestReader:
             return None
         name = settings.get(VAE_SETTINGS.get(model.compat_class or "", ""), "None")
         return None if name in ("", "None") else self.models.find(str(name), "VAE", session)
+
+    def _loras(self, values: dict[str, Value], session: Session) -> tuple[tuple[Model, float], ...]:
+        """The LoRAs with their weights, of which there are then as many."""
+        names, given = values.get("loras", []), values.pop("loraweights", [])
+        if not isinstance(names, list) or not isinstance(given, list) or not names:
+            return ()
+        weights = [*given, *["1"] * len(names)][: len(names)]
+        values["loraweights"] = weights
+        found = [self.models.get(name, "LoRA", session) for name in names]
+        return tuple((lora, float(w)) for lora, w in zip(found, weights, strict=True) if lora is not None)
 
 
 def draw_seeds(values: dict[str, Value]) -> None:

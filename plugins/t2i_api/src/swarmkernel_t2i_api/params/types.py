@@ -75,7 +75,8 @@ class Param:
     `min` and `max` are checked unless both are 0; `view_min` and `view_max` only bound a slider.
     `values` are the options of a dropdown or list, `value_names` how they read, if that differs;
     for a model parameter `values` are what it takes besides the models of its `subtype`.
-    `feature_flag` (comma-separated) is what a backend must support once the parameter is set.
+    `feature_flag` (comma-separated) is what a backend must support once the parameter is set; clients hide the parameter
+    while none does. `needs` is the same, but clients are not told.
     `hidden_from_metadata` keeps the value out of the picture's metadata.
     """
 
@@ -95,6 +96,7 @@ class Param:
     visible: bool = True
     advanced: bool = False
     feature_flag: str | None = None
+    needs: str | None = None
     toggleable: bool = False
     priority: float = 0
     group: Group | None = None
@@ -117,8 +119,9 @@ class Param:
 
     @property
     def features(self) -> frozenset[str]:
-        """The feature flags, one by one."""
-        return frozenset(filter(None, (self.feature_flag or "").replace(" ", "").split(",")))
+        """What a backend must support, one by one."""
+        named = f"{self.feature_flag or ''},{self.needs or ''}"
+        return frozenset(filter(None, named.replace(" ", "").split(",")))
 
     def to_wire(self) -> dict[str, Any]:
         """The parameter as `ListT2IParams` shows it: every key, always."""

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 
 from swarmkernel_models_api import Model
 from swarmkernel_t2i_api.errors import ParamError
+from swarmkernel_t2i_api.params.images import GivenImage, check_text
 from swarmkernel_t2i_api.params.types import Param
 
-Value = str | int | float | bool | list[str] | Model
+Value = str | int | float | bool | list[str] | Model | GivenImage
 FindModel = Callable[[str, str], Model | None]
 
 SEPARATOR = "\n|||\n"
 _MAX_NUMBER_TEXT = 40
+#: The most items of a list; each may cost a search among all models.
+_MAX_ITEMS = 64
 _MEDIA = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,[A-Za-z0-9+/=\s]+|[A-Za-z0-9+/=]{10,}")
 _BLANK = str.maketrans("", "", " []")
 
@@ -143,6 +146,10 @@ def _model(param: Param, text: str, find: FindModel) -> Model | str:
 def _list(param: Param, text: str, find: FindModel) -> list[str]:
     items = text.split(SEPARATOR if SEPARATOR in text else ",")
     stripped = [item.strip() for item in items if item.strip()]
+    if len(stripped) > _MAX_ITEMS:
+        raise ValueError(f"it has {len(stripped)} items; at most {_MAX_ITEMS} are allowed")
+    if param.min or param.max:
+        return [as_text(_decimal(param, item, find)) for item in stripped]
     if param.subtype is not None:
         models = (_model(param, item, find) for item in stripped)
         return [m.name.removesuffix(".safetensors") if isinstance(m, Model) else m for m in models]
@@ -153,6 +160,11 @@ def _media(_param: Param, text: str, _find: FindModel) -> str:
     if not _MEDIA.fullmatch(text):
         raise ValueError("it is neither a data URL (data:image/png;base64,…) nor bare base64")
     return text
+
+
+def _image(_param: Param, text: str, _find: FindModel) -> str:
+    """The text of a picture, which is read later, in a thread."""
+    return check_text(text)
 
 
 def _media_list(param: Param, text: str, find: FindModel) -> list[str]:
@@ -168,7 +180,7 @@ _READERS: dict[str, Callable[[Param, str, FindModel], Value]] = {
     "dropdown": _option,
     "model": _model,
     "list": _list,
-    "image": _media,
+    "image": _image,
     "audio": _media,
     "video": _media,
     "image_list": _media_list,
