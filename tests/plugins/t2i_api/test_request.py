@@ -412,7 +412,7 @@ async def test_foreign_pictures(reader, tmp_path):
     """A picture for a parameter of another package reaches the backend as the bytes of its file."""
     image, text = picture()
     assert {"sketch": image} == made_of(await read(reader(), sketch=text), tmp_path).extra
-    with pytest.raises(ParamError, match="Sketch: it is not base64"):
+    with pytest.raises(ParamError, match="Sketch: it is neither a data URL"):
         await read(reader(), sketch="some/file.png")
 
 
