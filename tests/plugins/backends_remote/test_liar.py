@@ -6,6 +6,7 @@ import ssl
 import subprocess
 from contextlib import aclosing
 
+import attrs
 import pytest
 from liar import BACKEND, MODEL, Liar, http, lying, png, url
 
@@ -24,7 +25,7 @@ from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
-from swarmkernel_t2i_api import GENERATE, EncodedOutput, EncodedPreview, ImageJob, Progress
+from swarmkernel_t2i_api import GENERATE, EncodedOutput, EncodedPreview, ImageJob, LoraUse, Progress
 
 JOB = ImageJob("1", "a cat", model="alpha.safetensors", width=8, height=8, steps=4)
 RULES = RemoteSettings(max_answer_mib=1)
@@ -82,6 +83,26 @@ async def test_honest(liar: Liar) -> None:
     }
     assert ["3"] == [body["backend"] for body in liar.bodies("FreeBackendMemory")]
     assert (True, True) == tuple(liar.bodies("ListBackends")[0][key] for key in ("nonreal", "full_data"))
+
+
+async def test_media_and_loras(liar: Liar) -> None:
+    """What a picture starts from goes along as data URLs, LoRAs as lists."""
+    loras = (LoraUse("one", weight=0.5), LoraUse("two/three"))
+    job = attrs.evolve(
+        JOB, init_image=png(), init_creativity=0.25, mask_image=b"GIF89a", mask_blur=4, loras=loras
+    )
+    async with network() as backends:
+        await generated(await mirrored(backends, liar), job)
+        await generated(next(iter(backends)))
+    asked, plain = liar.bodies("GenerateText2ImageWS")
+    assert {
+        "initimage": url(png()),
+        "initimagecreativity": 0.25,
+        "maskimage": url(b"GIF89a", "image/gif"),
+        "maskblur": 4,
+        "loras": ["one", "two/three"],
+        "loraweights": [0.5, 1.0],
+    } == {key: value for key, value in asked.items() if key not in plain}
 
 
 async def test_other_spellings(liar: Liar) -> None:
@@ -211,7 +232,10 @@ async def test_odd_backends(liar: Liar) -> None:
         await until(backends, lambda: len(list(backends)) == 3)
         mirrors = [slot for slot in backends if slot.id < 0]
     assert {3, 8} == {slot.settings.remote_id for slot in mirrors}
-    assert {(2, ("brush",)), (0, ("ok",))} == {(slot.max_usages, tuple(slot.features)) for slot in mirrors}
+    silent = {"init_image", "mask_image", "lora"}
+    assert {2: {"brush", *silent}, 0: {"ok", *silent}} == {
+        slot.max_usages: set(slot.features) for slot in mirrors
+    }
 
 
 async def test_forwarding(liar: Liar) -> None:

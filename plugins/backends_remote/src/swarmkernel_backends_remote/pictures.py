@@ -15,6 +15,7 @@ from swarmkernel_backends_remote.errors import PeerError
 MAX_PIXELS: Final = 1 << 26
 PREVIEW_PIXELS: Final = 1 << 22
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
+_STARTS: Final = ((b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
 _DATA_URL: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
 
 
@@ -26,6 +27,12 @@ async def picture(data: bytes, most_pixels: int) -> Any:
 async def picture_of_url(url: object, most_pixels: int) -> Any:
     """The PIL image in a data URL."""
     return await asyncio.to_thread(lambda: _decoded(_data(url), most_pixels))
+
+
+def data_url(data: bytes) -> str:
+    """A picture's file as a data URL."""
+    kind = next((kind for start, kind in _STARTS if data.startswith(start)), "image/png")
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _data(url: object) -> bytes:

@@ -17,6 +17,8 @@ MAX_SLOTS: Final = 256
 MAX_MODELS: Final = 5000
 _MAX_NAME: Final = 300
 _TEXTS: Final = ("author", "description", "license", "date", "usage_hint", "trigger_phrase", "merged_from")
+#: What servers that do not speak of it can do all the same: those that are not ours.
+_SILENT: Final = ("init_image", "mask_image", "lora")
 _COMING: Final = frozenset({"loading", "waiting"})
 
 
@@ -69,7 +71,7 @@ def _backend(entry: object) -> RemoteBackend | None:
         number,
         text(entry.get("type"), 80),
         text(entry.get("title"), 200),
-        tuple(_texts(entry.get("features"), 500)),
+        (*_texts(entry.get("features"), 500), *(() if "via" in entry else _SILENT)),
         loads=entry.get("can_load_models") is not False,
         slots=whole(entry.get("max_usages", 1), 0, MAX_SLOTS) or 0,
         model=text(entry.get("current_model"), _MAX_NAME) or None,

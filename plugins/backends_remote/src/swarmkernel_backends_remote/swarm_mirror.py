@@ -12,7 +12,7 @@ import attrs
 from swarmkernel_backend_api import BackendError, Backends, BackendSlot, Freed, FreeMemory
 from swarmkernel_backends_remote.answers import fraction
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.pictures import MAX_PIXELS, PREVIEW_PIXELS, picture_of_url
+from swarmkernel_backends_remote.pictures import MAX_PIXELS, PREVIEW_PIXELS, data_url, picture_of_url
 from swarmkernel_backends_remote.relay import Relay
 from swarmkernel_backends_remote.swarm_inventory import RemoteBackend
 from swarmkernel_backends_remote.swarm_peer import Peer, PeerSession
@@ -200,6 +200,21 @@ def most_pixels(job: ImageJob) -> int:
     return min(16 * job.width * job.height, MAX_PIXELS)
 
 
+def _media(job: ImageJob) -> dict[str, Any]:
+    """What a picture starts from and is made with besides its model."""
+    wanted: dict[str, Any] = {}
+    if job.init_image is not None:
+        wanted |= {"initimage": data_url(job.init_image), "initimagecreativity": job.init_creativity}
+    if job.mask_image is not None:
+        wanted |= {"maskimage": data_url(job.mask_image), "maskblur": job.mask_blur}
+    if job.loras:
+        wanted |= {
+            "loras": [lora.name for lora in job.loras],
+            "loraweights": [lora.weight for lora in job.loras],
+        }
+    return wanted
+
+
 def request_body(job: ImageJob, remote_id: int, model: str | None) -> dict[str, Any]:
     """What the other server is asked for: this one picture, on that backend, as data."""
     wanted: dict[str, Any] = {
@@ -219,5 +234,6 @@ def request_body(job: ImageJob, remote_id: int, model: str | None) -> dict[str, 
     }
     if job.variation_seed is not None:
         wanted |= {"variationseed": job.variation_seed, "variationseedstrength": job.variation_strength}
+    wanted |= _media(job)
     control = {"images": 1, "donotsave": True, "exactbackendid": str(remote_id), "forwardswarmdata": True}
     return {key: value for key, value in {**job.extra, **wanted}.items() if value is not None} | control
