@@ -35,7 +35,7 @@ def write_graph(graph: Graph, folder: Path, opset: int) -> None:
     onnx.save_model(
         model,
         folder / "model.onnx",
-        save_as_external_data=model.ByteSize() > MAX_FILE,
+        save_as_external_data=sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_FILE,
         location="model.onnx.data",
     )
 
