@@ -67,6 +67,9 @@ def test_check(command, swarm_dists, tmp_path):
     assert 1 == code
     assert "abroken 1.0" in err
     assert "[no_such_plugin]" in err
+    (tmp_path / "swarmkernel.toml").write_text("[basic_api]\nmax_presets = 7\n")
+    assert 0 == command("check", "--only", "store_sql")[0]
+    assert "enabled: ghost: no installed plugin" in command("check", "--only", "ghost")[2]
 
 
 def test_missing_settings_file(command, tmp_path):
