@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from swarmkernel import Services, hookimpl
 from swarmkernel_backend_api import BackendType
+from swarmkernel_backends_remote.comfy_backend import comfy_type
 from swarmkernel_backends_remote.settings import RemoteSettings
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 
@@ -18,5 +19,6 @@ def swarm_settings() -> type:
 
 @hookimpl
 def backend_types(services: Services) -> Iterable[BackendType]:
-    """The type `swarmswarmbackend`."""
-    return (swarm_type(services.get(RemoteSettings)),)
+    """The types `swarmswarmbackend` and `comfyui_api`."""
+    rules = services.get(RemoteSettings)
+    return swarm_type(rules), comfy_type(rules)

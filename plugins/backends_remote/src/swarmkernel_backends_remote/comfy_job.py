@@ -1,0 +1,135 @@
+"""One job on a ComfyUI server, from its graph to its picture."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+import attrs
+
+from swarmkernel_backends_remote.comfy_catalogue import Catalogue
+from swarmkernel_backends_remote.comfy_events import Events, Run
+from swarmkernel_backends_remote.comfy_request import graph_of
+from swarmkernel_backends_remote.comfy_server import ComfyServer, check_history, image_of
+from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, picture
+from swarmkernel_backends_remote.swarm_mirror import most_pixels
+from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
+
+#: How long nothing is heard before the server is asked.
+POLL_SECONDS: Final = 2.0
+#: The history gets its entry soon after the job's last event.
+_HISTORY_TRIES: Final = 40
+_HISTORY_SECONDS: Final = 0.1
+
+
+@attrs.define(eq=False)
+class ComfyJob:
+    """Makes the picture of a job. `submitted` is the id over there, `has_ended` whether the job has ended by itself."""
+
+    server: ComfyServer
+    events: Events
+    catalogue: Catalogue
+    job: ImageJob
+    stuck_seconds: float
+    submitted: str | None = attrs.field(default=None, init=False)
+    has_ended: bool = attrs.field(default=False, init=False)
+    _step: int = attrs.field(default=0, init=False)
+
+    async def replies(self) -> AsyncGenerator[Progress | Preview | Output, None]:
+        """Progress, previews, and the picture."""
+        files = await self._upload()
+        graph = graph_of(self.job, self.catalogue, files)
+        with self._listening(uuid.uuid4().hex) as run:
+            await self._submit(run, graph)
+            while not run.is_over:
+                await self._wait(run)
+                async for reply in self._heard(run):
+                    yield reply
+            self.has_ended = True
+            if run.error is not None:
+                raise run.error
+            yield Output(await self._result(run))
+
+    async def clean(self) -> None:
+        """Leave nothing of the job over there, neither running nor told of."""
+        if self.submitted is None:
+            return
+        if not self.has_ended:
+            await self.server.interrupt(self.submitted)
+        await self.server.forget(self.submitted)
+
+    async def _submit(self, run: Run, graph: Mapping[str, Any]) -> None:
+        self.submitted = run.id
+        try:
+            actual = await self.server.submit(graph, run.id)
+        except PeerError:
+            self.submitted = None
+            raise
+        if actual != run.id:
+            self.events.runs[actual] = self.events.runs.pop(run.id)
+            run.id = self.submitted = actual
+
+    @contextmanager
+    def _listening(self, prompt_id: str) -> Iterator[Run]:
+        run = self.events.runs[prompt_id] = Run(prompt_id)
+        try:
+            yield run
+        finally:
+            self.events.runs.pop(run.id, None)
+
+    async def _upload(self) -> dict[str, str]:
+        given = {"init_image": self.job.init_image, "mask_image": self.job.mask_image}
+        return {name: await self.server.upload(data) for name, data in given.items() if data is not None}
+
+    async def _wait(self, run: Run) -> None:
+        """Return when something was heard of the job, or it was asked for."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await run.changed.wait()
+        except TimeoutError:
+            await self._ask_about(run)
+        run.changed.clear()
+
+    async def _ask_about(self, run: Run) -> None:
+        """Find out what became of a job of which nothing is heard."""
+        if await self.server.history(run.id) is not None:
+            run.end()
+            return
+        place = await self.server.place(run.id)
+        if place == "pending":
+            run.touch()
+        elif place is None and await self.server.history(run.id) is None:
+            raise PeerLostError(f"{self.server.web.name} no longer knows of the job.")
+        elif time.monotonic() - run.heard_at > self.stuck_seconds:
+            told = f"{self.server.web.name} gave no sign of life for {self.stuck_seconds:g} seconds."
+            raise PeerError(told, "remote_stuck")
+
+    async def _heard(self, run: Run) -> AsyncIterator[Progress | Preview]:
+        step = round(run.done * self.job.steps)
+        if step > self._step:
+            self._step = step
+            yield Progress(step, self.job.steps)
+        shown, run.preview = run.preview, None
+        if shown is not None and self.job.previews:
+            with suppress(PeerError):
+                yield Preview(await picture(shown, PREVIEW_PIXELS))
+
+    async def _result(self, run: Run) -> Any:
+        """The picture, decoded."""
+        for _ in range(_HISTORY_TRIES):
+            entry = await self.server.history(run.id)
+            if entry is not None:
+                check_history(entry)
+                break
+            await asyncio.sleep(_HISTORY_SECONDS)
+        else:
+            entry = {}
+        image = image_of(entry.get("outputs")) or image_of(run.outputs)
+        if image is None:
+            raise PeerError(f"{self.server.web.name} made no picture.")
+        return await picture(await self.server.view(image), most_pixels(self.job))
