@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import os
 import signal
@@ -59,6 +60,10 @@ class Canvas:
     async def generate(self, job):
         words = job.prompt.split()
         note(f"begin {job.prompt} seed={job.seed} model={self.model} extra={job.extra}")
+        if job.init_image:
+            note(f"init {hashlib.sha256(job.init_image).hexdigest()} {job.init_creativity}")
+        for lora in job.loras:
+            note(f"lora {Path(lora.path).name} {lora.weight}")
         with finishing(job):
             for step in range(job.steps):
                 await asyncio.sleep(0.05 if "slow" in words else self.settings.step_seconds)
@@ -101,7 +106,7 @@ CANVAS = BackendType(
     "Canvas",
     make="canvas:Canvas",
     settings=Settings,
-    features=("comfyui", "variation_seed", "brush"),
+    features=("comfyui", "variation_seed", "brush", "init_image", "lora"),
     slots=lambda settings: settings.slots,
 )
 

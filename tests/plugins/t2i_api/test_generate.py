@@ -1,8 +1,10 @@
 """Generating on a real server: its own process, real workers, real sockets."""
 
 import base64
+import hashlib
 import io
 import json
+import random
 import re
 import socket
 import struct
@@ -15,7 +17,11 @@ import orjson
 import psutil
 from PIL import Image
 
+from tests.plugins.t2i_api.conftest import write_model
+
 ZERO = {"waiting_gens": 0, "loading_models": 0, "waiting_backends": 0, "live_gens": 0}
+#: The smallest picture.
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 STATUS_KEYS = {"status", "backend_status", "supported_features"}
 
 
@@ -191,6 +197,10 @@ BAD_INPUT = [
     {"sampler": "unheard of"},
     {"exactbackendid": 99},
     {"missingthing": "on"},
+    {"initimage": "data:image/png;base64,AAAAAAAAAAAA"},
+    {"maskimage": f"data:image/png;base64,{PNG}"},
+    {"initimage": PNG, "initimagecreativity": 2},
+    {"loras": ["unheard of"]},
     {"extra_metadata": [1]},
     {"seed": [[[1]]]},
     {"width": {"a": 1}},
@@ -216,6 +226,23 @@ def test_bad_input(studio, subtests):
             assert ZERO == frames[-1]["status"]
             assert time.monotonic() - started < 3
     assert [] == studio.lines("begin")
+
+
+def test_init_image_and_loras(studio):
+    """A backend gets a large init image byte for byte, and the LoRAs' files; one that cannot use a mask gets none."""
+    write_model(studio.folder, "../Lora/ink", "stable-diffusion-v1/lora")
+    client = studio.client()
+    client.post("TriggerRefresh")
+    file = io.BytesIO()
+    Image.frombytes("RGB", (1000, 900), random.Random(1).randbytes(2_700_000)).save(file, "PNG")
+    image = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    wanted = {"images": 1, "prompt": "x", "steps": 2, "initimage": image, "initimagecreativity": 0.5}
+    frames = client.stream("GenerateText2ImageWS", **wanted, loras="ink", loraweights="0.75")
+    assert 1 == len(of(frames, "image"))
+    assert [f"init {hashlib.sha256(file.getvalue()).hexdigest()} 0.5"] == studio.lines("init")
+    assert ["lora ink.safetensors 0.75"] == studio.lines("lora")
+    answer = client.post("GenerateText2Image", **wanted, maskimage=PNG)
+    assert "No backend fits this request: missing feature mask_image." == answer["error"]
 
 
 def test_missing_images(studio):

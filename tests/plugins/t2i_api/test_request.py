@@ -21,8 +21,9 @@ from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
 from swarmkernel_t2i_api.params import PARAMS
 from swarmkernel_t2i_api.params.draft import wrap_text
+from swarmkernel_t2i_api.params.images import GivenImage
 from swarmkernel_t2i_api.params.registry import ParamRegistry
-from swarmkernel_t2i_api.params.request import RequestReader
+from swarmkernel_t2i_api.params.request import RequestReader, check_pictures
 from swarmkernel_t2i_api.settings import T2ISettings
 from tests.plugins.t2i_api.conftest import write_model
 
@@ -406,6 +407,18 @@ async def test_bad_pictures_and_loras(reader, body, reason):
     """A picture or LoRA that cannot be used is an error that names the parameter."""
     with pytest.raises(ParamError, match=reason):
         await read(reader(), **body)
+
+
+async def test_pictures_of_unfinished_requests(reader):
+    """What a user's unfinished requests hold is limited, each user's for itself."""
+    request = await read(reader(), initimage=picture()[1])
+    half = GivenImage(bytes(128 << 20), 1, 1)
+    full = attrs.evolve(request, values={"initimage": half, "maskimage": half})
+    check_pictures(full, [])
+    check_pictures(request, [attrs.evolve(full, user_id="another")])
+    check_pictures(await read(reader()), [full])
+    with pytest.raises(LimitError, match="unfinished requests take 256 MiB"):
+        check_pictures(request, [full])
 
 
 async def test_foreign_pictures(reader, tmp_path):

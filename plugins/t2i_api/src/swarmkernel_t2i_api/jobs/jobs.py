@@ -48,7 +48,7 @@ from swarmkernel_t2i_api.jobs.placement import Loads, Place, Planner
 from swarmkernel_t2i_api.jobs.queue import FairQueue
 from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.errors import OutputError
-from swarmkernel_t2i_api.params.request import ImageRequest
+from swarmkernel_t2i_api.params.request import ImageRequest, check_pictures
 from swarmkernel_t2i_api.settings import T2ISettings
 from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, Progress
 
@@ -56,8 +56,6 @@ log = logging.getLogger(__name__)
 
 #: While jobs wait, time alone may change what can be done: a model has stayed long enough, a failure is old.
 LOOK_AGAIN_SECONDS = 0.5
-#: The most memory that the pictures in one user's requests may hold.
-PICTURE_BYTES = 256 << 20
 #: How many backends may die over one job before the job is given up.
 ATTEMPTS = 2
 
@@ -106,7 +104,7 @@ class Jobs:
                 f"You have {self.settings.max_queued - room} pictures waiting and ask for {request.count} more; "
                 f"at most {self.settings.max_queued} may wait."
             )
-        self._check_room_for_pictures(request)
+        check_pictures(request, self._open)
         demand, now = Demand.of(request), time.monotonic()
         places = ((batch, item) for batch in range(request.images) for item in range(request.batch_size))
         jobs = [
@@ -299,15 +297,6 @@ class Jobs:
     async def _hash(self, model: Model) -> None:
         """Later pictures of a model tell its hash; reading the file for it must not hold up the first."""
         await self.models.tensor_hash(model)
-
-    def _check_room_for_pictures(self, request: ImageRequest) -> None:
-        """What comes with requests stays in memory until they end; LimitError if it becomes too much."""
-        held = sum(open_.picture_bytes for open_ in self._open if open_.user_id == request.user_id)
-        if request.picture_bytes and held + request.picture_bytes > PICTURE_BYTES:
-            raise LimitError(
-                f"The init images and masks of your requests that have not ended hold {held >> 20} MiB; "
-                f"with this one they would hold more than {PICTURE_BYTES >> 20} MiB."
-            )
 
     def _tell_loading(self, job: Job) -> None:
         """Tell a session, once, that the model that it waits for is loading."""

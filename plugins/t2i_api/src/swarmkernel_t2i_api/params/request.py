@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 #: Keys of a request that are not parameters.
 CONTROL_KEYS: Final = frozenset({"session_id", "presets", "extra_metadata"})
+#: The most memory that the pictures in one user's requests may take.
+MAX_PICTURE_BYTES: Final = 256 << 20
 MAIN: Final = "Stable-Diffusion"
 #: The user setting that names the VAE for a compat class.
 VAE_SETTINGS: Final[Mapping[str, str]] = {
@@ -241,6 +243,16 @@ def check_limits(request: ImageRequest, limits: T2ISettings) -> None:
             raise LimitError(f"The request asks for {asked} {what}; this server allows at most {most}.")
     if steps == 0:
         raise ParamError("Invalid value for parameter Steps: 0 steps make no picture from noise alone.")
+
+
+def check_pictures(request: ImageRequest, unfinished: Iterable[ImageRequest]) -> None:
+    """Raise LimitError if a user's unfinished requests would hold too much with this one: its pictures stay in memory."""
+    held = sum(other.picture_bytes for other in unfinished if other.user_id == request.user_id)
+    if request.picture_bytes and held + request.picture_bytes > MAX_PICTURE_BYTES:
+        raise LimitError(
+            f"The init images and masks of your unfinished requests take {held >> 20} MiB; with this request's they "
+            f"would take more than {MAX_PICTURE_BYTES >> 20} MiB."
+        )
 
 
 def _standard_size(model: Model | None) -> tuple[tuple[int, int], int]:
