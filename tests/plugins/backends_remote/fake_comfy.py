@@ -96,7 +96,9 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (64, 64), red: int = 9) -
 
 @attrs.define(eq=False)
 class FakeComfy:
-    """The server. It runs in a thread, one job at a time; `asked` is what it was asked with, by path."""
+    """The server. It runs in a thread, one job at a time. `asked` is what it was asked with, by path; `instead` are other
+    applications for the beginnings of paths, and an `old` server gives its jobs ids of its own.
+    """
 
     port: int
     info: dict[str, Any] = attrs.field(factory=nodes)
@@ -104,6 +106,7 @@ class FakeComfy:
     connections: int = 0
     ran: list[str] = attrs.field(factory=list)
     old: bool = False
+    instead: dict[str, Any] = attrs.field(factory=dict)
     _queue: list[tuple[str, dict, str]] = attrs.field(factory=list)
     _running: tuple[str, dict, str] | None = None
     _stop_ids: set[str] = attrs.field(factory=set)
@@ -161,7 +164,7 @@ class FakeComfy:
         ]
         worker = asyncio.create_task(self._work())
         serving = asyncio.create_task(
-            serve(Starlette(routes=routes), config, shutdown_trigger=self._ended.wait)
+            serve(self._instead(Starlette(routes=routes)), config, shutdown_trigger=self._ended.wait)
         )
         while not self._answers():
             await asyncio.sleep(0.02)
@@ -173,6 +176,16 @@ class FakeComfy:
                 await ws.close(1011)
         await asyncio.wait([serving], timeout=3)
         serving.cancel()
+
+    def _instead(self, app: Any) -> Any:
+        """The application, or for the beginning of a path what `instead` has for it."""
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            path = scope.get("path", "")
+            found = [other for start, other in self.instead.items() if path.startswith(start)]
+            await (found[0] if found else app)(scope, receive, send)
+
+        return answer
 
     def _answers(self) -> bool:
         with socket.socket() as probe:
@@ -316,7 +329,11 @@ class FakeComfy:
             await asyncio.sleep(0.1)
         sizes = graph.get("empty", graph.get("init_scale"))["inputs"]
         size = (3000, 3000) if "huge" in text else (sizes["width"], sizes["height"])
-        data = b"<svg/>" if "not a picture" in text else picture("PNG", size)
+        data = (
+            b"<svg/>"
+            if "not a picture" in text
+            else picture("PNG", size, (4 + graph["sampler"]["inputs"]["seed"]) % 256)
+        )
         name = f"{number}.png"
         self._files[name] = data
         images = {"images": [{"filename": name, "subfolder": "", "type": "temp"}]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, Final
@@ -43,6 +44,8 @@ AGAIN_SECONDS: Final = 2.0
 GRACE_SECONDS: Final = 30.0
 #: The longest that one picture may take over there, with all that is queued before it.
 JOB_SECONDS: Final = 4 * 3600.0
+#: Jobs that are still to be ended there, once the server is back.
+MOST_LEFT: Final = 64
 _LAST_WORDS_SECONDS: Final = 2.0
 
 
@@ -61,6 +64,7 @@ class ComfyBackend:
     _relays: set[Relay] = attrs.field(factory=set, init=False)
     _watches: list[asyncio.Task[None]] = attrs.field(factory=list, init=False)
     _tasks: set[asyncio.Task[Any]] = attrs.field(factory=set, init=False)
+    _left: deque[ComfyJob] = attrs.field(factory=lambda: deque(maxlen=MOST_LEFT), init=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -132,7 +136,9 @@ class ComfyBackend:
         try:
             await work.clean()
         except BackendError as error:
-            log.info("%s: a job was not cleaned up: %s", self.slot.label, error.text)
+            log.info("%s: a job was not ended there: %s", self.slot.label, error.text)
+            if isinstance(error, PeerLostError):
+                self._left.append(work)
 
     def _server(self) -> ComfyServer:
         if self.server is None:
@@ -208,6 +214,8 @@ class ComfyBackend:
         self._lost_at = None
         if self.slot.away is not None:
             self.slot.set_away(None)
+        while self._left:
+            self._spawn(self._clean(self._left.popleft()))
 
 
 def comfy_type(rules: RemoteSettings) -> BackendType:

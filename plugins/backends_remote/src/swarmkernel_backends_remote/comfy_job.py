@@ -44,7 +44,7 @@ class ComfyJob:
         """Progress, previews, and the picture."""
         files = await self._upload()
         graph = graph_of(self.job, self.catalogue, files)
-        with self._listening(uuid.uuid4().hex) as run:
+        with self._listening(str(uuid.uuid4())) as run:
             await self._submit(run, graph)
             while not run.is_over:
                 await self._wait(run)
