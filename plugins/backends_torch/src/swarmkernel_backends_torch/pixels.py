@@ -19,7 +19,7 @@ _FIT_SIZE = 128
 
 
 @contextmanager
-def _on(module: Any, device: torch.device, *, offload: bool) -> Iterator[None]:
+def on_device(module: Any, device: torch.device, *, offload: bool) -> Iterator[None]:
     """Have *module* on *device*, and with *offload* only for so long."""
     module.to(device)
     try:
@@ -37,7 +37,7 @@ def decode(
 
     A *size* (height, width) that is no multiple of the VAE's scale is cut from the middle of what the latents cover.
     """
-    with _on(vae, device, offload=offload):
+    with on_device(vae, device, offload=offload):
         scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
         pixels = vae.decode(scaled, return_dict=False)[0][0]
     top, left = ((has - wanted) // 2 for has, wanted in zip(pixels.shape[1:], size, strict=True))
@@ -66,7 +66,7 @@ class Previewer:
         So it needs no table of factors, and suits any VAE.
         """
         pictures = _colour_fields(4)
-        with _on(vae, device, offload=offload):
+        with on_device(vae, device, offload=offload):
             encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
         latents = (encoded * vae.config.scaling_factor).float().cpu()
         target = torch.nn.functional.interpolate(pictures, size=latents.shape[-2:], mode="area")

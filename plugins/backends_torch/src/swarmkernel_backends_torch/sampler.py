@@ -12,10 +12,11 @@ import torch
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_torch.conditioning import Conditioning, TextEncoder, stack
+from swarmkernel_backends_torch.init_images import encode, read_picture
 from swarmkernel_backends_torch.loading import Parts, load_vae, scale_of
 from swarmkernel_backends_torch.pixels import Previewer, decode
 from swarmkernel_backends_torch.settings import TorchSettings
-from swarmkernel_diffusion import Arrays, Engine, NoiseSchedule, Sample
+from swarmkernel_diffusion import Arrays, Engine, NoiseSchedule, Sample, start_step
 from swarmkernel_t2i_api import BatchSampler, ImageJob
 
 
@@ -82,10 +83,14 @@ class TorchSampler(BatchSampler):
         size = (job.height, job.width)
         encoded = [self.text.encode(text, pieces, job.clip_stop_at_layer, size) for text in prompts]
         varied = job.variation_seed is not None
+        # Rounded up: decode() cuts the picture to the size that was asked for.
+        shape = (self.parts.unet.config.in_channels, *(math.ceil(side / scale) for side in size))
+        init = self._init(job, vae, shape)
         return Sample(
             id=job.id,
-            # Rounded up: decode() cuts the picture to the size that was asked for.
-            shape=(self.parts.unet.config.in_channels, *(math.ceil(side / scale) for side in size)),
+            shape=shape,
+            init=init,
+            start_step=_first_step(job) if init is not None else 0,
             cond=encoded[0],
             uncond=encoded[1] if guided else None,
             seed=job.seed,
@@ -97,6 +102,13 @@ class TorchSampler(BatchSampler):
             variation_strength=job.variation_strength if varied else 0.0,
             group=pieces,
         )
+
+    def _init(self, job: ImageJob, vae: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
+        """The latents of the job's picture; None where it begins from noise alone."""
+        if job.init_image is None or job.init_creativity >= 1:
+            return None
+        pixels = read_picture(job.init_image, (job.height, job.width))
+        return encode(vae, pixels, shape, self.device, offload=self._offloads).to(self.device)
 
     def decode(self, job: ImageJob, vae: Any, latents: torch.Tensor) -> Any:
         """The picture of finished latents, in the size that was asked for."""
@@ -115,3 +127,8 @@ class TorchSampler(BatchSampler):
         )[0]
         output: torch.Tensor = found.float()
         return output
+
+
+def _first_step(job: ImageJob) -> int:
+    """The step at which a job with a picture begins: the last one at the latest."""
+    return start_step(job.steps, job.init_creativity) if job.init_creativity > 0 else job.steps - 1
