@@ -125,7 +125,7 @@ class Installation:
     def run(self, *command: str, folder: Path | None = None) -> str:
         """What a command of this environment prints."""
         bin_ = self.folder / "bin"
-        env = {"PATH": str(bin_), "HOME": str(self.folder)}
+        env = {"PATH": f"{bin_}:/usr/bin:/bin", "HOME": str(self.folder)}
         return _output([bin_ / command[0], *command[1:]], cwd=folder or self.folder, env=env)
 
     def pip(self, *args: str) -> str:
