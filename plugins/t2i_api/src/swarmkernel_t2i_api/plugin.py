@@ -61,7 +61,9 @@ def swarm_lifespan(services: Services) -> AbstractAsyncContextManager[None]:
 @hookimpl
 def swarm_templates() -> Iterable[Template]:
     """A package with a backend type."""
-    return (Template("backend", "a backend type, a route and their tests", Path(__file__).parent / "template"),)
+    return (
+        Template("backend", "a backend type, a route and their tests", Path(__file__).parent / "template"),
+    )
 
 
 @hookimpl
