@@ -1,5 +1,6 @@
 """`swarmkernel export-onnx`: the folder that it writes, and that its graphs compute what the networks do."""
 
+import copy
 import json
 import os
 import shutil
@@ -191,6 +192,7 @@ def test_in_place(models, tmp_path):
 
 def test_large_weights_lie_beside_the_graph(exported, models, tmp_path, monkeypatch):
     """Weights that are too large for the graph's own file are in one other file, wherever the folder is moved."""
+    whole = exported("sd1")
     monkeypatch.setattr(graph_files, "MAX_FILE", 1_000_000)
     assert 0 == run(models.folder("sd1"), tmp_path / "out").code
     (tmp_path / "out").rename(tmp_path / "moved")
@@ -199,17 +201,15 @@ def test_large_weights_lie_beside_the_graph(exported, models, tmp_path, monkeypa
     assert "unet/model.onnx.data" in found
     feed = {"latent_sample": np.ones((1, 4, 8, 8), np.float32)}
     [[expected], [got]] = (
-        session(folder, "vae_decoder").run(None, feed) for folder in (exported("sd1"), tmp_path / "moved")
+        session(folder, "vae_decoder").run(None, feed) for folder in (whole, tmp_path / "moved")
     )
     np.testing.assert_array_equal(expected, got)
 
 
 def test_weights_that_are_half_anyway_are_stored_so(exported, models, tmp_path):
     """The graphs of a model in half precision compute in float32 and take half the room."""
-    made = models.pipeline("sd1")
     half, full = tmp_path / "half", exported("sd1")
-    made.unet.half().save_pretrained(tmp_path / "unet")
-    made.unet.float()
+    copy.deepcopy(models.pipeline("sd1").unet).half().save_pretrained(tmp_path / "unet")
     folder = shutil.copytree(models.folder("sd1"), tmp_path / "model")
     shutil.rmtree(folder / "unet")
     shutil.copytree(tmp_path / "unet", folder / "unet")
