@@ -30,7 +30,8 @@ def test_cookies(people, start):
         (proxied, [("X-Forwarded-Proto", "https")], True),
         (proxied, [("X-Forwarded-Proto", "http")], False),
     ):
-        (cookie,) = login(server, name, PASSWORD.format(name), headers).all("set-cookie")
+        cookie, *own = login(server, name, PASSWORD.format(name), headers).all("set-cookie")
+        assert ([f"__Host-{cookie}"] if secure else []) == own
         user, _, _, rest = COOKIE.fullmatch(cookie).groups()
         flags = [flag.strip().lower() for flag in rest.split(";")]
         assert name == bytes.fromhex(user).decode()

@@ -9,28 +9,36 @@ from swarmkernel_accounts import cookies
 TOKEN = "626f62.0123456789abcdef0123456789abcdef.fedcba9876543210fedcba9876543210"
 
 
+NAMES = {False: ["swarm_token"], True: ["swarm_token", "__Host-swarm_token"]}
+
+
+def parsed(headers):
+    found = [(name, *SimpleCookie(value).items()) for name, value in headers]
+    assert {"set-cookie"} == {name for name, _ in found}
+    return [item for _, item in found]
+
+
 @pytest.mark.parametrize("secure", [True, False])
 def test_given(secure):
-    """A browser keeps the token for a year, from scripts and other sites, and over HTTPS sends it over that alone."""
-    name, value = cookies.given(TOKEN, secure=secure)
-    morsel = SimpleCookie(value)["swarm_token"]
+    """A browser keeps the token for a year, from scripts and other sites; over HTTPS under its own host's name too."""
+    morsels = parsed(cookies.given(TOKEN, secure=secure))
 
-    assert ("set-cookie", TOKEN, "/", "31536000") == (name, morsel.value, morsel["path"], morsel["max-age"])
-    assert (True, "Lax", secure) == (morsel["httponly"], morsel["samesite"], bool(morsel["secure"]))
-    assert "" == morsel["domain"]
+    assert NAMES[secure] == [name for name, _ in morsels]
+    for _, morsel in morsels:
+        assert (TOKEN, "/", "31536000") == (morsel.value, morsel["path"], morsel["max-age"])
+        assert (True, "Lax", secure) == (morsel["httponly"], morsel["samesite"], bool(morsel["secure"]))
+        assert "" == morsel["domain"]
 
 
 @pytest.mark.parametrize("secure", [True, False])
 def test_expired(secure):
-    """A browser that logs out forgets the cookie; the flags are the same, or it would keep the other one."""
-    morsel = SimpleCookie(cookies.expired(secure=secure)[1])["swarm_token"]
+    """A browser that logs out forgets each cookie; the flags are the same, or it would keep the other one."""
+    morsels = parsed(cookies.expired(secure=secure))
 
-    assert ("", "0", "/", secure) == (
-        morsel.value,
-        morsel["max-age"],
-        morsel["path"],
-        bool(morsel["secure"]),
-    )
+    assert NAMES[secure] == [name for name, _ in morsels]
+    for _, morsel in morsels:
+        assert ("", "0", "/") == (morsel.value, morsel["max-age"], morsel["path"])
+        assert secure == bool(morsel["secure"])
 
 
 @pytest.mark.parametrize(
@@ -51,10 +59,14 @@ def test_expired(secure):
         ("x.y.z", {"authorization": "bearer  x.y.z ", "cookie": "a=b"}),
         (None, {"authorization": "Basic x.y.z"}),
         ("c", {"authorization": "Bearer x", "cookie": "swarm_token=c"}),
+        ("x", {"cookie": "__Host-swarm_token=x"}),
+        ("x", {"cookie": "swarm_token=y; __Host-swarm_token=x; swarm_token=z"}),
+        (None, {"cookie": "__Host-swarm_token=x; __Host-swarm_token=y; swarm_token=x"}),
+        ("x", {"cookie": "__host-swarm_token=y; __Secure-swarm_token=z; swarm_token=x"}),
     ],
 )
 def test_presented(expected, headers):
-    """One cookie, or the same one twice, carries the token; else the header does; differing ones carry none."""
+    """A host's own cookie carries the token, else the other one, else the header; differing ones of a name carry none."""
     assert expected == cookies.presented(headers)
 
 

@@ -35,6 +35,8 @@ async def login(call: Call, username: str, password: str) -> Mapping[str, str]:
     """
     Log in: the answer sets the cookie `swarm_token`, with which `GetNewSession` opens a session.
 
+    Over HTTPS it sets `__Host-swarm_token` too, which no other site of the domain can set; where both come back, that counts.
+
     *password* is plain, or the lower-case hexadecimal SHA-256 of `swarmclientpw:<username>:<password>`. Failures are
     `invalid_login`, whatever was wrong with either; `ratelimit`; `internal_error` if the server cannot write.
     """
@@ -53,7 +55,7 @@ async def login(call: Call, username: str, password: str) -> Mapping[str, str]:
     except StoreError:
         log.exception("a login could not be kept")
         raise _failed("The server could not log you in; its log says why.", "internal_error") from None
-    call.reply_headers.append(cookies.given(text, secure=call.secure))
+    call.reply_headers.extend(cookies.given(text, secure=call.secure))
     return {"success": "true"}
 
 
@@ -66,7 +68,7 @@ async def logout(call: Call) -> Mapping[str, str]:
     await tokens.revoke(token.user_id, token.id)
     if session.token_id is not None:
         await tokens.revoke(session.impersonator or session.user_id, session.token_id)
-    call.reply_headers.append(cookies.expired(secure=call.secure))
+    call.reply_headers.extend(cookies.expired(secure=call.secure))
     return {"success": "true"}
 
 
