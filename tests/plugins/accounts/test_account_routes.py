@@ -160,12 +160,14 @@ def test_login(stranger, name):
 
 
 def test_secure_cookie(stranger, name):
-    """The cookie is for HTTPS alone where the client sees HTTPS."""
+    """Where the client sees HTTPS the cookies are for that alone, and one is for this host alone."""
     stranger.register(name)
     https = {"X-Forwarded-Proto": "https"}
     response = stranger.raw("Login", {"username": name, "password": PLAIN}, headers=https)
 
-    assert SimpleCookie(response.headers["set-cookie"])["swarm_token"]["secure"]
+    given = [SimpleCookie(text) for text in response.headers.get_list("set-cookie")]
+    assert ["swarm_token", "__Host-swarm_token"] == [name for cookies in given for name in cookies]
+    assert all(morsel["secure"] for cookies in given for morsel in cookies.values())
 
 
 @pytest.mark.parametrize("typed", ["{0}", "{0}!", "  {0}\n", "{1}"])
