@@ -274,6 +274,14 @@ def test_a_crashing_backend_costs_the_server_nothing(client: Client, server: Liv
     assert None is server.process.poll()
 
 
+def test_a_failed_start_says_why(client: Client) -> None:
+    """The list tells why a backend is errored, without its secret, and nothing of one that runs."""
+    number = add(client, verb="raise", ApiKey="asked")
+    assert "RuntimeError: as <secret>" == has_status(client, number, "errored")["reason"]
+    client.post("EditBackend", backend_id=number, title="", settings={"verb": "ok"})
+    assert "" == has_status(client, number, "running")["reason"]
+
+
 POISON = """
 import os
 from pathlib import Path

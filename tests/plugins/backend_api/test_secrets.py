@@ -9,7 +9,7 @@ import pytest
 from swarmkernel import Audit, MemoryStore, Vault, with_store
 from swarmkernel.testing import FakeDistributions, LiveServer
 from swarmkernel_backend_api import BackendType, SettingsError, Status, setting
-from swarmkernel_backend_api.forms import to_settings
+from swarmkernel_backend_api.forms import hide, to_settings
 from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.routes import ROUTES
 from swarmkernel_backend_api.testing import SYNTHETIC, fleet, until
@@ -110,6 +110,13 @@ def test_errors_do_not_repeat_secrets(values: dict[str, Any]) -> None:
     assert next(iter(values)) in caught.value.text
     assert CANARY not in caught.value.text
     assert "123456789012" not in caught.value.text
+
+
+def test_texts_without_secrets() -> None:
+    """A text about a backend loses its secrets of every kind, and nothing else."""
+    secrets = Settings(CANARY, ["first", "second"], 4711, "b", None, "open")
+    assert "<secret>, <secret>, <secret> and open" == hide(f"{CANARY}, second, 4711 and open", secrets)
+    assert "None or 0" == hide("None or 0", Settings())
 
 
 def test_secrets_are_not_in_reprs() -> None:

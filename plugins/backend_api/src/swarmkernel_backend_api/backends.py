@@ -12,7 +12,7 @@ from swarmkernel_backend_api.capability import FREE_MEMORY, FreeMemory
 from swarmkernel_backend_api.errors import BackendError, UnknownBackendError
 from swarmkernel_backend_api.forms import to_raw, to_settings
 from swarmkernel_backend_api.hosts import Host, LocalHost
-from swarmkernel_backend_api.interpreters import chosen
+from swarmkernel_backend_api.interpreters import chosen, withdrawn
 from swarmkernel_backend_api.records import Records, StoredBackend, missing_type
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.slot import BackendSlot
@@ -82,7 +82,8 @@ class Backends:
             kind = self.types.get(record.type_id)
             settings, raw, problem = await self.records.revive(kind, record)
             slot = self._slot(record.id, kind or missing_type(record.type_id), settings, record.title)
-            slot.enabled, slot.raw, slot.problem = record.enabled, raw, problem
+            slot.enabled, slot.raw = record.enabled, raw
+            slot.problem = problem or withdrawn(slot.type, raw)
             self._next_id = max(self._next_id, record.id + 1)
             await self._supervisors[slot].restart(0)
 
@@ -171,7 +172,8 @@ class Backends:
         values, raw = slot.settings, slot.raw
         if slot.type.id in self.types or not slot.real:
             values = to_settings(slot.type.settings, settings, slot.settings)
-            raw = raw | await self.records.sealed(slot.type.settings, to_raw(values))
+            kept = {name: value for name, value in raw.items() if name != "python"}  # offered, or withdrawn
+            raw = kept | await self.records.sealed(slot.type.settings, to_raw(values))
         if slot.real:
             record = StoredBackend(number, slot.type.id, title, slot.enabled, raw)
             await self.records.save(record, old_id=slot.id)

@@ -140,10 +140,7 @@ def to_settings(kind: type, raw: Mapping[str, Any], base: Any = None) -> Any:
     try:
         return kind(**values)
     except (ValueError, TypeError) as error:
-        text = str(error.args[0] if error.args else error)
-        for field in form(kind):
-            if field.shown.secret and values.get(field.attribute):
-                text = text.replace(str(values[field.attribute]), HIDDEN.strip())
+        text = _without(str(error.args[0] if error.args else error), kind, values)
         raise SettingsError(f"Settings refused: {text}", "invalid_setting") from None
 
 
@@ -161,6 +158,24 @@ def masked(settings: Any) -> dict[str, Any]:
     """The wire values of a settings instance as a client may see them."""
     secret = secret_names(type(settings))
     return {name: HIDDEN if name in secret and value else value for name, value in to_raw(settings).items()}
+
+
+def hide(text: str, settings: Any) -> str:
+    """A text without the secrets of a settings instance."""
+    kind = type(settings)
+    return _without(text, kind, {f.attribute: getattr(settings, f.attribute) for f in form(kind)})
+
+
+def _without(text: str, kind: type, values: Mapping[str, Any]) -> str:
+    for field in form(kind):
+        if field.shown.secret and values.get(field.attribute):
+            for secret in _each(values[field.attribute]):
+                text = text.replace(secret, HIDDEN.strip())
+    return text
+
+
+def _each(value: Any) -> list[str]:
+    return [str(item) for item in (value if isinstance(value, list) else [value]) if item not in (None, "")]
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from swarmkernel import Body, Call, Route, RouteError
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.errors import BackendError
-from swarmkernel_backend_api.forms import form, masked
+from swarmkernel_backend_api.forms import form, hide, masked
 from swarmkernel_backend_api.permissions import (
     ADD_REMOVE_BACKENDS,
     CONTROL_MEM_CLEAN,
@@ -52,7 +52,7 @@ async def list_backend_types(call: Call) -> dict[str, object]:
 
 
 async def list_backends(call: Call, nonreal: bool = False, full_data: bool = False) -> dict[str, object]:
-    """List the backends: a map from the id, as text, to the backend.
+    """List the backends: a map from the id, as text, to the backend. ``reason`` says why one does not run, if it is known.
 
     * ``nonreal``: also temporary backends, which have negative ids.
     * ``full_data``: also the model that each has loaded, and the ids of the servers that its work goes through.
@@ -163,6 +163,7 @@ def _shown(slot: BackendSlot, full_data: bool = False) -> dict[str, object]:
         "id": slot.id,
         "type": slot.type.id,
         "status": slot.status.value,
+        "reason": _reason(slot),
         "settings": {} if slot.settings is None else masked(slot.settings),
         "modcount": slot.modcount,
         "features": slot.features,
@@ -174,6 +175,11 @@ def _shown(slot: BackendSlot, full_data: bool = False) -> dict[str, object]:
         "can_load_models": slot.can_load_models,
     }
     return shown | ({"current_model": slot.current_model, "via": list(slot.via)} if full_data else {})
+
+
+def _reason(slot: BackendSlot) -> str:
+    """Why a backend does not run, without its secrets."""
+    return slot.reason if slot.settings is None else hide(slot.reason, slot.settings)
 
 
 ROUTES = (

@@ -3,7 +3,7 @@
 import attrs
 from attrs.validators import ge, gt
 
-from swarmkernel_backend_api.interpreters import executable
+from swarmkernel_backend_api.interpreters import absolute
 
 
 @attrs.frozen
@@ -49,5 +49,5 @@ class BackendApiSettings:
     """How many log lines of one worker are forwarded; the rest is counted."""
     keep_environment: list[str] = attrs.field(factory=list)
     """Names of environment variables that look secret and that workers may see all the same."""
-    interpreters: dict[str, str] = attrs.field(factory=dict, validator=executable)
+    interpreters: dict[str, str] = attrs.field(factory=dict, validator=absolute)
     """Name -> Python interpreter that backends may choose to run in."""

@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import signal
-import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from swarmkernel_backend_api import frames
 from swarmkernel_backend_api.capability import Capability
 from swarmkernel_backend_api.errors import BackendError, NotConfiguredError, WorkerLostError
 from swarmkernel_backend_api.frames import FromWorker, ToWorker
-from swarmkernel_backend_api.interpreters import bare
+from swarmkernel_backend_api.interpreters import Interpreter, bare
 from swarmkernel_backend_api.logs import Forwarder
 from swarmkernel_backend_api.processes import ending, environment, new_future, oom_kills, signal_group
 from swarmkernel_backend_api.settings import BackendApiSettings
@@ -37,7 +36,7 @@ class WorkerHost:
     settings: Any
     limits: BackendApiSettings
     label: str
-    interpreter: str = sys.executable
+    interpreter: Interpreter = attrs.field(factory=Interpreter)
     abilities: frozenset[str] = attrs.field(default=frozenset(), init=False)
     features: tuple[str, ...] = attrs.field(default=(), init=False)
     lost: "asyncio.Future[WorkerLostError]" = attrs.field(factory=new_future, init=False)
@@ -67,13 +66,15 @@ class WorkerHost:
             heartbeat_seconds=self.limits.heartbeat_seconds,
             max_frame=self._max_frame,
         )
+        env = environment(os.environ, self.limits.threads, self.limits.keep_environment)
+        await self.interpreter.check(self.kind, env)
         self._process = await asyncio.create_subprocess_exec(
-            self.interpreter,
+            self.interpreter.path,
             *("-P", "-m", "swarmkernel_backend_api"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env=environment(os.environ, self.limits.threads, self.limits.keep_environment),
+            env=env,
             limit=_READ_AHEAD,
             # Ctrl-C in a terminal goes to the server alone, which then ends its workers in good order.
             start_new_session=True,
