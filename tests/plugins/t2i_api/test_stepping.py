@@ -212,3 +212,65 @@ async def test_leaving_and_stopping():
     await backend.stop()
     with pytest.raises(BackendError, match="stopping"):
         await stays
+
+
+class Panic(BaseException):
+    """What a compiled library may raise."""
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("broken"), Panic("broken")])
+@pytest.mark.parametrize("method", ["remove", "step", "admit"])
+async def test_the_thread_lives_on(backend, method, raised, monkeypatch):
+    """Whatever is raised in the thread fails jobs at once, and the next one begins with a sound model."""
+
+    def fails(*_):
+        raise raised
+
+    with monkeypatch.context() as broken:
+        early = asyncio.create_task(run(backend, "early", steps=10**9))
+        await asyncio.sleep(0.02)
+        broken.setattr(Counting, method, fails)
+        late = asyncio.create_task(run(backend, "late", steps=10**9))
+        await asyncio.sleep(0.02)
+        early.cancel()
+        await asyncio.wait([early, late], timeout=10)
+    assert (True, "broken" in str(late.exception())) == (early.done(), True)
+    assert early.cancelled() or "broken" in str(early.exception())
+    assert isinstance((await asyncio.wait_for(run(backend), 10))[-1], Output)
+
+
+async def test_a_step_that_never_ends(backend, monkeypatch):
+    """The last job to leave waits for the step that is under way; one that leaves company does not."""
+    go_on = threading.Event()
+    first, second = (asyncio.create_task(run(backend, name, steps=10**9)) for name in "ab")
+    await asyncio.sleep(0.02)
+    monkeypatch.setattr(Counting, "step", lambda _: [] if go_on.wait() else None)
+    await asyncio.sleep(0.02)
+    first.cancel()
+    await asyncio.wait([first], timeout=10)
+    assert first.cancelled()
+    second.cancel()
+    await asyncio.wait([second], timeout=0.1)
+    still_there = not second.done()
+    go_on.set()
+    await asyncio.wait([second], timeout=10)
+    assert (True, True) == (still_there, second.cancelled())
+
+
+async def test_memory_and_a_job_at_once(backend):
+    """A job that comes while memory is being freed has its model loaded again."""
+    for n in range(20):
+        await load(backend)
+        _, events = await asyncio.gather(
+            backend.free_memory(FreeMemory(system_ram=True)), run(backend, str(n))
+        )
+        assert isinstance(events[-1], Output)
+
+
+async def test_after_the_stop():
+    """Who asks a backend that has stopped is told so."""
+    backend = CountingBackend()
+    await backend.start()
+    await backend.stop()
+    with pytest.raises(BackendError, match="stopping"):
+        await asyncio.wait_for(run(backend), 10)

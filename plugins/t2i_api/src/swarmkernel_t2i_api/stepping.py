@@ -74,6 +74,9 @@ class SteppingBackend(ABC):
     _listeners: dict[str, Listener] = attrs.field(factory=dict, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _loading: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _present: int = attrs.field(default=0, init=False)
+    """Jobs that were let in and have not left."""
+    _stopping: bool = attrs.field(default=False, init=False)
 
     @abstractmethod
     def make_sampler(self, request: LoadModel) -> Sampler:
@@ -107,6 +110,7 @@ class SteppingBackend(ABC):
 
     async def stop(self) -> None:
         """End the thread after its current step; jobs that still run fail."""
+        self._stopping = True
         self._commands.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
@@ -130,7 +134,8 @@ class SteppingBackend(ABC):
         """
         Let one job join the running batch and pass on what becomes of it; leaving early removes it.
 
-        A model that was only let go of to free memory is loaded again.
+        A model that was only let go of to free memory is loaded again. Who leaves last waits for the step that is under
+        way, so that a step that never ends shows as an interrupt that is not obeyed.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[SampleEvent] = asyncio.Queue()
@@ -138,20 +143,25 @@ class SteppingBackend(ABC):
         def listener(event: SampleEvent) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-        try:
-            async with self._loading:
-                freed = self._freed
-                if freed is not None and freed.path == job.model_path:
-                    wanted = await asyncio.to_thread(self.wanted, freed)
-                    await self._do(lambda: self._load(wanted, freed))
+        async with self._loading:
+            freed = self._freed
+            if freed is not None and freed.path == job.model_path:
+                wanted = await asyncio.to_thread(self.wanted, freed)
+                await self._do(lambda: self._load(wanted, freed))
+            self._present += 1
+            try:
                 await self._do(lambda: self._admit(job, listener))
+            except BaseException:
+                await self._leave(job, listener)
+                raise
+        try:
             while not isinstance(event := await events.get(), Output):
                 if isinstance(event, Exception):
                     raise self.told(event)
                 yield event
             yield event
         finally:
-            self._commands.put(lambda: self._remove(job.id, listener))
+            await self._leave(job, listener)
 
     async def free_memory(self, request: FreeMemory) -> Freed:
         """
@@ -160,7 +170,8 @@ class SteppingBackend(ABC):
         A model in system memory is spared unless *system_ram* is asked for too.
         """
         unload = request.system_ram or not self.in_system_memory
-        return Freed(await self._do(lambda: self._free(unload=unload)))
+        async with self._loading:
+            return Freed(await self._do(lambda: self._free(unload=unload)))
 
     @property
     def _freed(self) -> LoadModel | None:
@@ -169,15 +180,18 @@ class SteppingBackend(ABC):
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Run *work* in the thread, between two steps."""
+        if self._stopping:
+            raise _stopped()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def run() -> None:
             try:
                 result = work()
-            except Exception as exc:  # noqa: BLE001  # it is raised where it is awaited
-                loop.call_soon_threadsafe(_settle, future, None, self.told(exc))
-                if self._out_of_memory(exc):
+            except BaseException as exc:  # noqa: BLE001  # it is raised where it is awaited
+                error = self.told(_ordinary(exc))
+                loop.call_soon_threadsafe(_settle, future, None, error)
+                if self._out_of_memory(error):
                     self.release()
             else:
                 loop.call_soon_threadsafe(_settle, future, result, None)
@@ -185,40 +199,64 @@ class SteppingBackend(ABC):
         self._commands.put(run)
         return await future
 
+    async def _leave(self, job: ImageJob, listener: Listener) -> None:
+        """Have the thread forget a job; with no other at work, return when it has."""
+        loop = asyncio.get_running_loop()
+        gone: asyncio.Future[None] = loop.create_future()
+
+        def remove() -> None:
+            try:
+                self._remove(job.id, listener)
+            finally:
+                loop.call_soon_threadsafe(_settle, gone, None, None)
+
+        self._present -= 1
+        if not self._stopping:
+            self._commands.put(remove)
+            if not self._present:
+                await gone
+
     def _run(self) -> None:
-        """The thread: commands when there are any, steps while there are jobs."""
+        """The thread: commands when there are any, steps while there are jobs. Nothing but a stop ends it."""
         with self.context():
             while True:
                 busy = self._sampler is not None and self._sampler.active > 0
                 try:
                     command = self._commands.get(block=not busy)
                 except queue.Empty:
-                    self._step()
-                    continue
+                    command = self._step
                 if command is None:
                     break
-                command()
-        self._fail_all(BackendError("The backend is stopping.", "backend_stopping"))
+                try:
+                    command()
+                except BaseException as exc:  # noqa: BLE001  # a library's panic or exit too
+                    self._begin_anew(exc)
+        self._fail_all(_stopped())
 
     def _step(self) -> None:
-        try:
-            events = self._loaded().step()
-        except Exception as exc:
-            log.exception("a step failed")
-            self._fail_all(exc)
-            return
+        events = self._loaded().step()
         for job_id, event in events:
             if (listener := self._listeners.get(job_id)) is not None:
                 listener(event)
         if any(isinstance(event, Exception) and self._out_of_memory(event) for _, event in events):
             self.release()
 
+    def _begin_anew(self, exc: BaseException) -> None:
+        """After an error that is no single job's: fail them all and let go of the model, which the next job loads again."""
+        log.error("the running pictures are given up", exc_info=exc)
+        self._fail_all(_ordinary(exc))
+        self._sampler = self._held = None
+        try:
+            self.release()
+        except Exception:
+            log.exception("memory was not given back")
+
     def _out_of_memory(self, exc: Exception) -> bool:
         return getattr(self.told(exc), "error_id", None) == OUT_OF_MEMORY
 
     def _fail_all(self, error: Exception) -> None:
-        for job_id, listener in tuple(self._listeners.items()):
-            self._remove(job_id, listener)
+        listeners, self._listeners = self._listeners, {}
+        for listener in listeners.values():
             listener(error)
 
     def _loaded(self) -> Sampler:
@@ -241,6 +279,8 @@ class SteppingBackend(ABC):
             self._sampler.remove(job_id)
 
     def _load(self, wanted: tuple[object, ...], request: LoadModel) -> None:
+        if self._sampler is not None and wanted == self._held:
+            return
         self._unload()
         self._request = None
         self._sampler = self.make_sampler(request)
@@ -264,6 +304,15 @@ def files_stamp(path: Path) -> tuple[tuple[int, int], ...]:
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
     found = [file.stat() for file in files if file.is_file()]
     return tuple((status.st_mtime_ns, status.st_size) for status in found)
+
+
+def _stopped() -> BackendError:
+    return BackendError("The backend is stopping.", "backend_stopping")
+
+
+def _ordinary(exc: BaseException) -> Exception:
+    """What may be raised in a task: a panic or an exit of a library would end the event loop."""
+    return exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}")
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
