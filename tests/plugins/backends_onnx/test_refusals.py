@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from swarmkernel_backend_api import BackendError
-from swarmkernel_backends_onnx import OnnxSettings
+from swarmkernel_backends_onnx import OnnxSettings, safety
 from swarmkernel_backends_onnx.folder import load_parts
 from swarmkernel_backends_onnx.graph import Graph
 from swarmkernel_backends_onnx.protobuf import field, fields
@@ -190,6 +190,20 @@ def test_wire_format() -> None:
     for value in (0, 1, 127, 128, 300, 2**40, b"", b"x", b"y" * 300):
         ((number, found),) = fields(field(17, value))
         assert (17, value) == (number, found if isinstance(found, int) else bytes(found))
+
+
+def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of more entries or deeper nesting than any model has is given up, and not first taken into memory."""
+    monkeypatch.setattr(safety, "MAX_FIELDS", 1000)
+    (tmp_path / "wide.onnx").write_bytes(field(7, field(1, b"") * 1001))
+    with pytest.raises(BackendError, match="more than 1,000 entries"):
+        check_graph(tmp_path / "wide.onnx", tmp_path)
+    deep = b""
+    for _ in range(60):
+        deep = field(1, field(5, field(6, deep)))
+    (tmp_path / "deep.onnx").write_bytes(field(7, deep))
+    with pytest.raises(BackendError, match="not a whole ONNX file"):
+        check_graph(tmp_path / "deep.onnx", tmp_path)
 
 
 def test_damaged_files_are_refused(tmp_path: Path) -> None:

@@ -25,6 +25,10 @@ _INSIDE: Mapping[str, Mapping[int, str]] = {
 _ENGINE = "EPContext"
 #: How onnxruntime marks weights that lie at an address in its own memory.
 _MEMORY = "_ORT_MEM_ADDR_"
+#: The UNet of the starter model has 26,000. Looking at two million takes some seconds.
+MAX_FIELDS = 2_000_000
+#: As deep as protobuf's own readers go.
+MAX_DEPTH = 100
 
 
 def check_graph(path: Path, root: Path) -> None:
@@ -63,21 +67,27 @@ def _unsafe(path: Path, what: str) -> BackendError:
 
 def _locations(data: Buffer) -> Iterator[str]:
     """Where the tensors of a model say that their values are."""
-    waiting: list[tuple[str, Buffer]] = [("model", data)]
-    while waiting:
-        kind, message = waiting.pop()
-        for number, value in fields(message):
-            inside = _INSIDE[kind].get(number)
-            if inside is None:
-                continue
-            if isinstance(value, int):
-                raise BackendError("it is not a whole ONNX file", "model_corrupt")
-            if inside == "external":
-                yield from _location(value)
-            elif inside == "operator":
-                _check_operator(value)
-            else:
-                waiting.append((inside, value))
+    nested = [("model", fields(data))]
+    seen = 0
+    while nested:
+        kind, found = nested[-1]
+        number, value = next(found, (0, None))
+        if value is None:
+            nested.pop()
+            continue
+        if (seen := seen + 1) > MAX_FIELDS:
+            raise BackendError(f"it has more than {MAX_FIELDS:,} entries", "model_corrupt")
+        inside = _INSIDE[kind].get(number)
+        if inside is None:
+            continue
+        if isinstance(value, int) or len(nested) > MAX_DEPTH:
+            raise BackendError("it is not a whole ONNX file", "model_corrupt")
+        if inside == "external":
+            yield from _location(value)
+        elif inside == "operator":
+            _check_operator(value)
+        else:
+            nested.append((inside, fields(value)))
 
 
 def _location(entry: Buffer) -> Iterator[str]:
