@@ -7,7 +7,7 @@ import sys
 from types import TracebackType
 
 #: They log what passes through them, secrets included.
-TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "httpx", "httpcore", "hpack")
+TALKATIVE = ("aiosqlite", "asyncpg", "sqlalchemy", "httpx", "httpcore", "hpack", "websockets")
 FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
