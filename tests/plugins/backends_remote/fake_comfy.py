@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import attrs
+from comfy_nodes import nodes
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from PIL import Image
@@ -21,70 +22,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
-
-SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m"]
-SCHEDULERS = ["normal", "karras"]
-CHECKPOINTS = ["alpha.safetensors", "folder\\beta.safetensors"]
-
-
-def _info(outputs: int, optional: dict | None = None, **required: Any) -> dict[str, Any]:
-    return {
-        "input": {"required": required, "optional": optional or {}},
-        "output": ["X"] * outputs,
-        "name": "node",
-    }
-
-
-def nodes() -> dict[str, Any]:
-    """Its `object_info`, with lists in the old form and in the new one."""
-    number, link = ["INT", {"default": 1}], ["LINK"]
-    combo = lambda *options: ["COMBO", {"options": list(options)}]  # noqa: E731
-    size = {"width": number, "height": number}
-    return {
-        "CheckpointLoaderSimple": _info(3, ckpt_name=[CHECKPOINTS, {"tooltip": "x"}]),
-        "LoraLoader": _info(
-            2,
-            model=link,
-            clip=link,
-            lora_name=[["style.safetensors"]],
-            strength_model=link,
-            strength_clip=link,
-        ),
-        "CLIPSetLastLayer": _info(1, clip=link, stop_at_clip_layer=number),
-        "VAELoader": _info(1, vae_name=[["good.safetensors"]]),
-        "EmptyLatentImage": _info(1, **size, batch_size=number),
-        "LoadImage": _info(2, image=[["a.png"], {"image_upload": True}]),
-        "ImageScale": _info(
-            1,
-            image=link,
-            upscale_method=[["nearest-exact", "bilinear", "lanczos"]],
-            **size,
-            crop=combo("disabled", "center"),
-        ),
-        "VAEEncode": _info(1, pixels=link, vae=link),
-        "ImageBlur": _info(1, image=link, blur_radius=number, sigma=number),
-        "ImageToMask": _info(1, image=link, channel=combo("red", "green", "blue", "alpha")),
-        "SetLatentNoiseMask": _info(1, samples=link, mask=link),
-        "CLIPTextEncode": _info(1, text=["STRING", {"multiline": True}], clip=link),
-        "KSampler": _info(
-            1,
-            model=link,
-            seed=number,
-            steps=number,
-            cfg=link,
-            sampler_name=[SAMPLERS],
-            scheduler=combo(*SCHEDULERS),
-            positive=link,
-            negative=link,
-            latent_image=link,
-            denoise=link,
-        ),
-        "VAEDecode": _info(1, samples=link, vae=link),
-        "ImageCompositeMasked": _info(
-            1, {"mask": link}, destination=link, source=link, x=number, y=number, resize_source=["BOOLEAN"]
-        ),
-        "PreviewImage": _info(0, images=link),
-    }
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (64, 64), red: int = 9) -> bytes:
@@ -97,7 +34,10 @@ def picture(kind: str = "PNG", size: tuple[int, int] = (64, 64), red: int = 9) -
 @attrs.define(eq=False)
 class FakeComfy:
     """The server. It runs in a thread, one job at a time. `asked` is what it was asked with, by path; `instead` are other
-    applications for the beginnings of paths, and an `old` server gives its jobs ids of its own.
+    applications for the beginnings of paths.
+
+    An `old` server is one of before 2024: it gives jobs ids of its own, interrupts whatever runs, and knows neither feature
+    flags nor some events. It is `deaf` to so many requests to take a job from the queue.
     """
 
     port: int
@@ -106,6 +46,7 @@ class FakeComfy:
     connections: int = 0
     ran: list[str] = attrs.field(factory=list)
     old: bool = False
+    deaf: int = 0
     instead: dict[str, Any] = attrs.field(factory=dict)
     _queue: list[tuple[str, dict, str]] = attrs.field(factory=list)
     _running: tuple[str, dict, str] | None = None
@@ -113,6 +54,7 @@ class FakeComfy:
     history: dict[str, Any] = attrs.field(factory=dict)
     _files: dict[str, bytes] = attrs.field(factory=dict)
     _sockets: dict[str, WebSocket] = attrs.field(factory=dict)
+    app: Any = None
     _loop: Any = None
     _ended: Any = None
     _thread: threading.Thread | None = None
@@ -162,9 +104,10 @@ class FakeComfy:
             Route("/view", self._view),
             WebSocketRoute("/ws", self._ws),
         ]
+        self.app = Starlette(routes=routes)
         worker = asyncio.create_task(self._work())
         serving = asyncio.create_task(
-            serve(self._instead(Starlette(routes=routes)), config, shutdown_trigger=self._ended.wait)
+            serve(self._instead(self.app), config, shutdown_trigger=self._ended.wait)
         )
         while not self._answers():
             await asyncio.sleep(0.02)
@@ -222,6 +165,7 @@ class FakeComfy:
             return JSONResponse({"error": error, "node_errors": {"checkpoint": node}}, 400)
         number = uuid.uuid4().hex if self.old else body["prompt_id"]
         self._queue.append((number, body["prompt"], body["client_id"]))
+        await self._tell_status()
         return JSONResponse({"prompt_id": number, "number": 1, "node_errors": {}})
 
     def _entries(self, jobs: list) -> list:
@@ -235,7 +179,9 @@ class FakeComfy:
 
     async def _post_queue(self, request: Request) -> Response:
         body = await self._body(request)
-        self._queue = [job for job in self._queue if job[0] not in body["delete"]]
+        self.deaf -= 1
+        if self.deaf < 0:
+            self._queue = [job for job in self._queue if job[0] not in body["delete"]]
         return Response()
 
     async def _get_history(self, request: Request) -> Response:
@@ -249,7 +195,7 @@ class FakeComfy:
 
     async def _interrupt(self, request: Request) -> Response:
         wanted = (await self._body(request)).get("prompt_id")
-        if self._running and wanted in {None, self._running[0]}:
+        if self._running and (self.old or wanted in {None, self._running[0]}):
             self._stop_ids.add(self._running[0])
         return Response()
 
@@ -262,27 +208,45 @@ class FakeComfy:
     async def _view(self, request: Request) -> Response:
         query = dict(request.query_params)
         self.asked.append(("/view", query))
-        return Response(self._files[query["filename"]], media_type="image/png")
+        known = query.get("type", "output") == "temp" and query["filename"] in self._files
+        return (
+            Response(self._files[query["filename"]], media_type="image/png") if known else Response("", 404)
+        )
 
     async def _ws(self, ws: WebSocket) -> None:
         await ws.accept()
         client = ws.query_params["clientId"]
         self._sockets[client] = ws
         self.connections += 1
-        await ws.send_json({"type": "status", "data": {"status": {"exec_info": {}}, "sid": client}})
+        await self._send(client, message("status", status=self._status(), sid=client))
+        if self._running and self._running[2] == client:
+            await self._send(client, message("executing", node="sampler"))
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             while True:
                 self.asked.append(("/ws", await ws.receive_json()))
+                if not self.old:
+                    flags = {"supports_preview_metadata": True, "max_upload_size": 104857600}
+                    await self._send(client, message("feature_flags", **flags))
+
+    def _status(self) -> dict[str, Any]:
+        return {"exec_info": {"queue_remaining": len(self._queue) + bool(self._running)}}
+
+    async def _tell_status(self) -> None:
+        await self._tell_all(message("status", status=self._status()))
+
+    async def _tell_all(self, said: str) -> None:
+        for client in list(self._sockets):
+            await self._send(client, said)
 
     async def _tell(self, kind: str, **data: Any) -> None:
         number, _, client = self._running
-        await self._send(client, json.dumps({"type": kind, "data": {"prompt_id": number, **data}}))
+        await self._send(client, message(kind, prompt_id=number, **data))
 
-    async def _send(self, client: str, message: str | bytes) -> None:
+    async def _send(self, client: str, said: str | bytes) -> None:
         ws = self._sockets.get(client)
         if ws is not None:
             with contextlib.suppress(Exception):
-                await (ws.send_bytes if isinstance(message, bytes) else ws.send_text)(message)
+                await (ws.send_bytes if isinstance(said, bytes) else ws.send_text)(said)
 
     async def _work(self) -> None:
         while True:
@@ -290,38 +254,49 @@ class FakeComfy:
                 await asyncio.sleep(0.01)
                 continue
             self._running = self._queue.pop(0)
-            number, graph, _ = self._running
+            number, graph, client = self._running
             self.ran.append(graph["positive"]["inputs"]["text"])
-            status, messages, outputs = "success", [], {}
+            status, messages, outputs = "success", [["execution_start", {"prompt_id": number}]], {}
             try:
                 outputs = await self._run(number, graph)
             except RuntimeError as error:
-                kind = "execution_interrupted" if str(error) == "interrupted" else "execution_error"
-                data = {
-                    "prompt_id": number,
-                    "node_id": "sampler",
-                    "node_type": "KSampler",
-                    "exception_message": str(error),
-                    "exception_type": "RuntimeError",
-                }
-                status, messages = "error", [[kind, data]]
-                await self._tell(kind, **data)
-            entry = {"status_str": status, "completed": status == "success", "messages": messages}
-            self.history[number] = {"outputs": outputs, "status": entry}
+                status = "error"
+                messages.append(await self._failed(str(error)))
+            self.history[number] = {
+                "prompt": self._entries([(number, graph, client)])[0],
+                "outputs": outputs,
+                "status": {"status_str": status, "completed": status == "success", "messages": messages},
+                "meta": {"save": {"node_id": "save", "display_node": "save"}},
+            }
             await self._tell("executing", node=None)
             self._running = None
+            await self._tell_status()
+
+    async def _failed(self, why: str) -> list:
+        """Tell how a job failed: everybody if it was interrupted, with a trace if not. Its line in the history."""
+        data = {"prompt_id": self._running[0], "node_id": "sampler", "node_type": "KSampler", "executed": []}
+        if why == "interrupted":
+            await self._tell_all(message("execution_interrupted", **data))
+            return ["execution_interrupted", data]
+        data |= {"exception_message": why, "exception_type": "RuntimeError", "traceback": ["line\n"]}
+        data |= {"current_inputs": {"seed": [5]}, "current_outputs": ["checkpoint"]}
+        await self._send(self._running[2], message("execution_error", **data))
+        return ["execution_error", data]
 
     async def _run(self, number: str, graph: dict) -> dict:
         text = graph["positive"]["inputs"]["text"]
         client = self._running[2]
         await self._tell("execution_start", timestamp=1)
-        await self._tell("execution_cached", nodes=["checkpoint"])
+        await self._tell("execution_cached", nodes=["checkpoint"], timestamp=1)
         if "execution error" in text:
             raise RuntimeError("the canvas is torn")
         if "cached" not in text:
             await self._sample(text, client, graph)
         if "hang" in text:
             while number not in self._stop_ids:
+                if "monitor" in text:
+                    await self._tell_all(message("crystools.monitor", cpu_utilization=15.5, gpus=[]))
+                    await self._tell_status()
                 await asyncio.sleep(0.02)
             raise RuntimeError("interrupted")
         if "drop" in text:
@@ -337,29 +312,46 @@ class FakeComfy:
         name = f"{number}.png"
         self._files[name] = data
         images = {"images": [{"filename": name, "subfolder": "", "type": "temp"}]}
-        await self._tell("executed", node="save", output=images)
-        await self._tell("execution_success", timestamp=2)
+        await self._tell("executed", node="save", display_node="save", output=images)
+        if not self.old:
+            await self._tell("execution_success", timestamp=2)
         await asyncio.sleep(0.05)
         return {} if "nothing" in text else {"save": images}
 
     async def _sample(self, text: str, client: str, graph: dict) -> None:
         steps = graph["sampler"]["inputs"]["steps"]
-        await self._tell("executing", node="sampler")
+        await self._tell("executing", node="sampler", display_node="sampler")
         for step in range(1, steps + 1):
             if self._running[0] in self._stop_ids:
                 raise RuntimeError("interrupted")
-            for message in _previews(text, self._running[0]):
-                await self._send(client, message)
+            for said in _previews(text, self._running[0], old=self.old):
+                await self._send(client, said)
             if "state only" not in text:
                 await self._tell("progress", value=step, max=steps, node="sampler")
-            state = {"value": step, "max": steps, "state": "running", "node_id": "sampler"}
-            await self._tell("progress_state", nodes={"sampler": state})
+            if not self.old:
+                await self._tell("progress_state", nodes=_states(self._running[0], step, steps))
             await asyncio.sleep(0.1 if "slow" in text else 0.01)
 
 
-def _previews(text: str, number: str) -> Iterator[bytes | str]:
+def message(kind: str, **data: Any) -> str:
+    """An event."""
+    return json.dumps({"type": kind, "data": data})
+
+
+def _states(number: str, step: int, steps: int) -> dict[str, Any]:
+    """The nodes of a `progress_state`: all that began."""
+
+    def state(node: str, value: int, most: int) -> dict[str, Any]:
+        names = {"node_id": node, "display_node_id": node, "parent_node_id": None, "real_node_id": node}
+        how = "finished" if value == most else "running"
+        return {"value": value, "max": most, "state": how, "prompt_id": number, **names}
+
+    return {"checkpoint": state("checkpoint", 1, 1), "sampler": state("sampler", step, steps)}
+
+
+def _previews(text: str, number: str, *, old: bool) -> Iterator[bytes | str]:
     if "garbage" in text:
-        other = json.dumps({"type": "execution_error", "data": {"prompt_id": "other"}})
+        other = message("execution_error", prompt_id="other")
         yield from ("{{{", "[]", "null", '{"type":"crystools.monitor","data":{"x":1}}', '{"type":4}', other)
         yield from (b"", b"\0\0\0\1", b"\0\0\0\x09what", struct.pack(">II", 4, 2**31) + b"{}")
         yield struct.pack(">II", 1, 1) + b"no picture"
@@ -367,13 +359,14 @@ def _previews(text: str, number: str) -> Iterator[bytes | str]:
         yield struct.pack(">II", 4, 4) + b"true" + picture("JPEG")
         return
     yield struct.pack(">II", 3, 7) + b"sampler" + b"text"
-    if "kind 4" in text:
-        metadata = json.dumps(
-            {"image_type": "image/jpeg", "prompt_id": number, "node_id": "sampler"}
-        ).encode()
-        yield struct.pack(">II", 4, len(metadata)) + metadata + picture("JPEG")
-    else:
+    if old:
         yield struct.pack(">II", 1, 1) + picture("JPEG")
+        return
+    names = {"node_id": "sampler", "display_node_id": "sampler", "real_node_id": "sampler"}
+    kind = "PNG" if "png" in text else "JPEG"
+    said = {**names, "prompt_id": number, "parent_node_id": None, "image_type": f"image/{kind.lower()}"}
+    metadata = json.dumps(said).encode()
+    yield struct.pack(">II", 4, len(metadata)) + metadata + picture(kind)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,12 @@
 """A ComfyUI server as a backend."""
 
 import asyncio
+import threading
 from contextlib import aclosing
 
 import pytest
 from fake_comfy import FakeComfy, painting, picture
+from starlette.responses import PlainTextResponse
 
 from swarmkernel_backend_api import (
     FREE_MEMORY,
@@ -100,9 +102,13 @@ async def test_a_picture(comfy: FakeComfy) -> None:
     ("prompt", "old"),
     [
         ("cached", False),
-        ("kind 4", False),
+        ("png", False),
         ("state only", False),
         ("garbage", False),
+        ("nothing", False),
+        ("drop", False),
+        ("anything", True),
+        ("cached", True),
         ("nothing", True),
         ("drop", True),
     ],
@@ -116,8 +122,8 @@ async def test_what_is_told(comfy: FakeComfy, prompt: str, old: bool) -> None:
         assert isinstance(replies[-1], EncodedOutput)
         previews = [r for r in replies if isinstance(r, EncodedPreview)]
         steps = [r.step for r in replies if isinstance(r, Progress)]
-        assert (prompt == "kind 4") <= bool(previews)
-        assert (prompt in {"state only", "kind 4"} and not old) <= (4 in steps)
+        assert (prompt in {"png", "state only", "anything"}) <= bool(previews)
+        assert (prompt in {"png", "state only", "anything"}) <= (4 in steps)
         assert isinstance((await generated(slot, job()))[-1], EncodedOutput)
         assert Status.RUNNING is slot.status
 
@@ -221,12 +227,66 @@ async def test_interrupt_of_one(comfy: FakeComfy) -> None:
     assert {ids[0]} == {body["prompt_id"] for body in comfy.bodies("/interrupt")}
 
 
-async def test_stuck(comfy: FakeComfy) -> None:
-    """A job of which nothing is heard for too long is given up and interrupted there."""
+@pytest.mark.parametrize("old", [False, True])
+async def test_interrupt_of_what_waits(comfy: FakeComfy, old: bool) -> None:
+    """A job that a server is slow to take from its queue ends, and somebody else's that runs goes on, however old the server."""
+    comfy.old = old
     async with network() as backends:
+        slot = await connected(backends, comfy, OverQueue=1)
+        other = asyncio.create_task(generated(slot, job("slow", steps=25)))
+        await true(lambda: comfy.ran == ["slow"])
+        waiting = asyncio.create_task(generated(slot, job("waiting")))
+        await true(lambda: len(comfy.graphs()) == 2)
+        comfy.deaf = 2
+        waiting.cancel()
+        assert isinstance((await other)[-1], EncodedOutput)
+        await true(lambda: not comfy.history)
+    assert (["slow"], []) == (comfy.ran, comfy.bodies("/interrupt"))
+
+
+async def test_interrupt_of_what_just_ends(comfy: FakeComfy) -> None:
+    """A server that knows nothing of a job any more at one moment is asked again at the next."""
+    async with network() as backends:
+        slot = await connected(backends, comfy)
+        running = asyncio.create_task(generated(slot, job("hang")))
+        await true(lambda: comfy.ran == ["hang"])
+        comfy.instead["/interrupt"] = PlainTextResponse("it does not run", 404)
+        running.cancel()
+        await true(lambda: len(comfy.bodies("/queue")) > 1)
+        comfy.instead.clear()
+        await true(lambda: comfy.bodies("/history"))
+        assert 1 == len(comfy.bodies("/interrupt"))
+
+
+@pytest.mark.parametrize("old", [False, True])
+async def test_interrupt_while_it_is_sent(comfy: FakeComfy, old: bool) -> None:
+    """A job that is interrupted while its graph is on the way does not stay behind: its id is waited for, and it ends."""
+    comfy.old = old
+    arrived = threading.Event()
+
+    async def slow(scope, receive, send):
+        arrived.set()
+        await asyncio.sleep(0.5)
+        await comfy.app(scope, receive, send)
+
+    async with network() as backends:
+        slot = await connected(backends, comfy)
+        comfy.instead["/prompt"] = slow
+        running = asyncio.create_task(generated(slot, job("hang")))
+        await true(arrived.is_set)
+        running.cancel()
+        await true(lambda: comfy.bodies("/history"))
+    assert 1 == len(comfy.graphs())
+    assert ([], None) == (comfy._queue, comfy._running)
+
+
+@pytest.mark.parametrize("prompt", ["hang", "hang monitor"])
+async def test_stuck(comfy: FakeComfy, prompt: str) -> None:
+    """A job of which nothing is heard for too long is given up and interrupted there, however much is heard of other things."""
+    async with asyncio.timeout(30), network() as backends:
         slot = await connected(backends, comfy, StuckSeconds=1)
         with pytest.raises(BackendError, match="no sign of life for 1 seconds"):
-            await generated(slot, job("hang"))
+            await generated(slot, job(prompt))
         await true(lambda: comfy.bodies("/interrupt"))
         assert isinstance((await generated(slot, job()))[-1], EncodedOutput)
 

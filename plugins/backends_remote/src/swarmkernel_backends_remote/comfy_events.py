@@ -18,6 +18,8 @@ _PREVIEW: Final = 1
 _PREVIEW_WITH_METADATA: Final = 4
 _WORD: Final = 4
 _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+#: Events that are about the job that runs, if they name none. Other plain ones tell of the server: its queue, its load.
+_UNNAMED: Final = frozenset({"executing", "progress"})
 
 
 @attrs.define(eq=False)
@@ -80,7 +82,7 @@ class Events:
             self._event(said.get("type"), data)
 
     def _event(self, kind: object, data: Mapping[str, Any]) -> None:
-        run = self._current
+        run = self._current if kind in _UNNAMED else None
         if (prompt_id := data.get("prompt_id")) is not None:
             run = self.runs.get(prompt_id) if isinstance(prompt_id, str) else None
             if kind in {"execution_start", "executing", "progress", "progress_state"}:

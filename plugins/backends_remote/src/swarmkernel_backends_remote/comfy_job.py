@@ -29,22 +29,23 @@ _HISTORY_SECONDS: Final = 0.1
 
 @attrs.define(eq=False)
 class ComfyJob:
-    """Makes the picture of a job. `submitted` is the id over there, `has_ended` whether the job has ended by itself."""
+    """Makes the picture of a job; `has_ended` says whether that has ended by itself over there."""
 
     server: ComfyServer
     events: Events
     catalogue: Catalogue
     job: ImageJob
     stuck_seconds: float
-    submitted: str | None = attrs.field(default=None, init=False)
+    id: str = attrs.field(factory=lambda: str(uuid.uuid4()), init=False)
     has_ended: bool = attrs.field(default=False, init=False)
     _step: int = attrs.field(default=0, init=False)
+    _sent: asyncio.Task[str] | None = attrs.field(default=None, init=False)
 
     async def replies(self) -> AsyncGenerator[Progress | Preview | Output, None]:
         """Progress, previews, and the picture."""
         files = await self._upload()
         graph = graph_of(self.job, self.catalogue, files)
-        with self._listening(str(uuid.uuid4())) as run:
+        with self._listening() as run:
             await self._submit(run, graph)
             while not run.is_over:
                 await self._wait(run)
@@ -57,26 +58,35 @@ class ComfyJob:
 
     async def clean(self) -> None:
         """Leave nothing of the job over there, neither running nor told of."""
-        if self.submitted is None:
+        found = await self._id_there()
+        if found is None:
             return
         if not self.has_ended:
-            await self.server.interrupt(self.submitted)
-        await self.server.forget(self.submitted)
+            await self.server.interrupt(found)
+        await self.server.forget(found)
+
+    async def _id_there(self) -> str | None:
+        """What the job is called there, as soon as that is known; None if the server did not take it."""
+        if self._sent is None:
+            return None
+        try:
+            return await self._sent
+        except PeerLostError:
+            return self.id  # it may have arrived
+        except PeerError:
+            return None
 
     async def _submit(self, run: Run, graph: Mapping[str, Any]) -> None:
-        self.submitted = run.id
-        try:
-            actual = await self.server.submit(graph, run.id)
-        except PeerError:
-            self.submitted = None
-            raise
+        """Send the graph. Who stops listening meanwhile does not keep the answer from coming, with the id to end it by."""
+        self._sent = asyncio.create_task(self.server.submit(graph, run.id))
+        actual = await asyncio.shield(self._sent)
         if actual != run.id:
             self.events.runs[actual] = self.events.runs.pop(run.id)
-            run.id = self.submitted = actual
+            run.id = actual
 
     @contextmanager
-    def _listening(self, prompt_id: str) -> Iterator[Run]:
-        run = self.events.runs[prompt_id] = Run(prompt_id)
+    def _listening(self) -> Iterator[Run]:
+        run = self.events.runs[self.id] = Run(self.id)
         try:
             yield run
         finally:

@@ -7,7 +7,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
@@ -104,14 +104,15 @@ class ComfyServer:
         return await self.web.file("/view", image)
 
     async def interrupt(self, prompt_id: str) -> None:
-        """End a job, and nothing else, wherever it is."""
-        await self.web.tell("/queue", {"delete": [prompt_id]})
+        """End a job, and nothing else, wherever it is. Servers of before prompt ids interrupt whatever runs."""
         for _ in range(_ENDING):
+            await self.web.tell("/queue", {"delete": [prompt_id]})
             place = await self.place(prompt_id)
             if place is None:
                 break
             if place == "running":
-                await self.web.tell("/interrupt", {"prompt_id": prompt_id})
+                with suppress(PeerError):  # it may have ended this moment
+                    await self.web.tell("/interrupt", {"prompt_id": prompt_id})
             await asyncio.sleep(_ENDING_SECONDS)
 
     async def forget(self, prompt_id: str) -> None:
@@ -132,7 +133,9 @@ def image_of(outputs: object) -> dict[str, str] | None:
         return None
     found = {key: first.get(key, "") for key in ("filename", "subfolder", "type")}
     good = all(isinstance(value, str) and len(value) <= 500 for value in found.values())
-    return found if good and found["filename"] else None
+    if not good or not found["filename"]:
+        return None
+    return {key: value for key, value in found.items() if value}
 
 
 def check_history(entry: Mapping[str, Any]) -> None:
