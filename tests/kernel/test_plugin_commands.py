@@ -90,6 +90,39 @@ def test_list_of_some(command, swarm_dists):
     assert ["good"] == [row["name"] for row in hooked]
 
 
+@pytest.mark.parametrize("where", ["file", "environment", "flag"])
+def test_kept_out(command, swarm_dists, tmp_path, monkeypatch, where):
+    """A plugin denied by file, environment or flag is not imported, and `--disable` lets in nobody whom another denies."""
+    swarm_dists.add("bomb", "raise SystemExit('it was imported')")
+    swarm_dists.add("bare", "")
+    (tmp_path / "data").mkdir()
+    denied = f"disabled = {[*OURS, 'bomb'] if where == 'file' else OURS}"
+    (tmp_path / "data" / "swarmkernel.toml").write_text(f"[plugins]\n{denied}\n")
+    if where == "environment":
+        monkeypatch.setenv("SWARMKERNEL_PLUGINS__DISABLED", json.dumps([*OURS, "bomb"]))
+    else:
+        monkeypatch.delenv("SWARMKERNEL_PLUGINS__DISABLED")
+    options = ("--disable", "bomb") if where == "flag" else ("--disable", "bare")
+
+    found = {row["name"]: row["state"] for row in json.loads(command("list", "--all", "--json", *options)[1])}
+
+    assert (
+        dict.fromkeys(OURS, "disabled")
+        | {
+            "bomb": "disabled",
+            "bare": "ok" if where == "flag" else "disabled",
+        }
+        == found
+    )
+
+
+def test_a_hook_that_there_is_not(command):
+    """`--hook` with a word that is no hook says so, and does not pretend that nobody implements it."""
+    code, _, err = command("list", "--hook", "swarm_rotues")
+
+    assert (1, True) == (code, "'swarm_rotues'" in err)
+
+
 def test_info(command, swarm_dists):
     """`info` tells settings, requirements and entry point, the traceback of a failure, and who is unknown."""
     swarm_dists.add("good", GOOD, requires=["attrs>=25"])
@@ -105,6 +138,7 @@ def test_info(command, swarm_dists):
     )
     assert good["traceback"] is None
     assert "abroken.py" in broken["traceback"]
+    assert "traceback" not in command("info", "good")[1]
     assert 'settings: motto = "Keep it small."\n' in command("info", "good")[1]
     assert (1, True) == (command("info", "ghost")[0], "'ghost'" in command("info", "ghost")[2])
 
@@ -118,6 +152,16 @@ def test_check(command, swarm_dists, rule):
 
     assert (1, True) == (code, rule in {f["rule"] for f in json.loads(out) if f["wrong"]})
     assert f"not ok: {rule}\n  " in command("check", "broken")[1]
+
+
+def test_check_reads_all(command, swarm_dists):
+    """`check` names a module that is no Python, also one that only a worker would import."""
+    swarm_dists.add("good", GOOD, requires=["attrs", "swarmkernel"])
+    swarm_dists.add("typo", "def (")
+
+    code, out, _ = command("check", "typo")
+
+    assert (1, True) == (code, "typo.py:1 is no Python: invalid syntax" in out)
 
 
 def test_check_names(command, swarm_dists):

@@ -13,7 +13,7 @@ import click
 from swarmkernel.errors import StartupError, StoreError
 from swarmkernel.kernel import Kernel
 from swarmkernel.services import Services
-from swarmkernel.settings import FILE_NAME, ServerSettings, SettingsSource
+from swarmkernel.settings import FILE_NAME, PluginSettings, ServerSettings, SettingsSource
 
 T = TypeVar("T")
 
@@ -37,12 +37,9 @@ def settings_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def source(config: Path | None, data_dir: Path | None, **options: Any) -> SettingsSource:
     """Where the settings of this command line come from."""
     server = {k: options[k] for k in ("host", "port", "allow_open_network") if options.get(k) is not None}
-    plugins: dict[str, object] = {}
-    for option, key in (("require", "required"), ("only", "enabled"), ("disable", "disabled")):
-        if options.get(option):
-            plugins[key] = list(options[option])
-    if options.get("strict"):
-        plugins["strict"] = True
+    plugins: dict[str, object] = {"strict": True} if options.get("strict") else {}
+    if options.get("only"):
+        plugins["enabled"] = list(options["only"])
     if data_dir is not None:
         server["data_dir"] = str(data_dir)
     environ = {k: v for k, v in os.environ.items() if k.startswith("SWARMKERNEL_")}
@@ -50,7 +47,12 @@ def source(config: Path | None, data_dir: Path | None, **options: Any) -> Settin
     if config is not None and not config.exists():
         raise StartupError(f"{config}: no such settings file")
     folder = SettingsSource(config, environ, overrides).load("server", ServerSettings).data_dir
-    return SettingsSource(config or folder / FILE_NAME, environ, overrides)
+    found = SettingsSource(config or folder / FILE_NAME, environ, overrides)
+    stated = found.load("plugins", PluginSettings)
+    for option, key in (("require", "required"), ("disable", "disabled")):
+        if options.get(option):  # in addition, so that nobody lets in by accident what is kept out
+            plugins[key] = [*getattr(stated, key), *options[option]]
+    return found
 
 
 def boot(**options: Any) -> Kernel:

@@ -50,7 +50,10 @@ def _boot(options: dict[str, Any]) -> Kernel:
 @as_json
 def list_plugins(*, everything: bool, hook: str | None, as_json: bool, **options: Any) -> None:
     """List the installed plugins: where they come from, what they add, and why those that failed did."""
-    found = inventory.facts(_boot(options), everything=everything)
+    kernel = _boot(options)
+    if hook is not None and not hasattr(kernel.plugins.manager.hook, hook):
+        raise StartupError(f"no plugin here knows a hook {hook!r}")
+    found = inventory.facts(kernel, everything=everything)
     rows = [row for row in found if hook is None or hook in row.hooks]
     if as_json:
         click.echo(json.dumps([attrs.asdict(row) for row in rows], indent=2))
@@ -71,6 +74,8 @@ def info(name: str, *, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(found, indent=2, default=str))
         return
     for key, value in found.items():
+        if value is None:
+            continue
         if isinstance(value, dict):
             value = [f"{k} = {json.dumps(v, default=str)}" for k, v in value.items()]  # noqa: PLW2901
         click.echo(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
