@@ -33,6 +33,7 @@ from swarmkernel.errors import (
 from swarmkernel.guard import Guard, headers_of
 from swarmkernel.kernel import Bound, Kernel
 from swarmkernel.permissions import PUBLIC, Permission
+from swarmkernel.plugins import contained
 from swarmkernel.routes import Call, Route
 from swarmkernel.sessions import Session, Sessions
 from swarmkernel.settings import MIB
@@ -93,15 +94,17 @@ class App:
     async def _dispatch(self, scope: Scope, headers: Mapping[str, str], receive: Receive, send: Send) -> None:
         name = _api_name(scope["path"])
         if scope["type"] == "websocket":
-            await self._websocket(WebSocket(scope, receive, send), headers, name)
+            with contained():
+                await self._websocket(WebSocket(scope, receive, send), headers, name)
             return
         self.busy += 1
         try:
-            if name is not None:
-                response = await self._api(Request(scope, receive), headers, name)
-                await response(scope, receive, send)
-            else:
-                await self._router(scope, receive, send)
+            with contained():
+                if name is not None:
+                    response = await self._api(Request(scope, receive), headers, name)
+                    await response(scope, receive, send)
+                else:
+                    await self._router(scope, receive, send)
         except ClientDisconnect:
             log.debug("the client went away")
         except Exception as exc:  # noqa: BLE001  # every failure has its JSON

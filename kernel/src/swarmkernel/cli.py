@@ -27,12 +27,17 @@ class Group(click.Group):
         return super().get_command(ctx, cmd_name) or self._from_plugins().get(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, for the help."""
-        return sorted({*super().list_commands(ctx), *self._from_plugins()})
+        """All names, for the help, which is there whatever is wrong with the settings."""
+        known = super().list_commands(ctx)
+        try:
+            return sorted({*known, *self._from_plugins()})
+        except StartupError as exc:
+            click.echo(f"swarmkernel: {exc}", err=True)
+            return sorted(known)
 
     def _from_plugins(self) -> dict[str, click.Command]:
         kernel = boot(config=None, data_dir=None)
-        return kernel.plugins.collect("swarm_commands", key=lambda c: c.name)
+        return kernel.plugins.collect("swarm_commands", key=_name)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what was wrong in one line instead of a traceback."""
@@ -43,6 +48,12 @@ class Group(click.Group):
         except StartupError as exc:
             click.echo(f"swarmkernel: {exc}", err=True)
             sys.exit(PORT_IN_USE if isinstance(exc, PortInUseError) else 1)
+
+
+def _name(command: object) -> str:
+    if not isinstance(command, click.Command) or not command.name:
+        raise TypeError(f"swarm_commands gave {command!r}, which is no click command with a name")
+    return command.name
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -65,6 +76,8 @@ def serve(**options: Any) -> None:
 
     kernel = boot(**options)
     log_to_stderr(kernel.server.log_level.upper())
+    for wrong in kernel.plugins.unknown():
+        log.warning("%s", wrong)
     for plugin in kernel.plugins.failed():
         log.error("plugin %s is set aside: %r", plugin, plugin.error)
     sys.exit(run(kernel))
@@ -101,10 +114,7 @@ def check(**options: Any) -> None:
         f"{kernel.settings.file}: [{table}]: no installed plugin has this name"
         for table in sorted(kernel.settings.tables() - {"server", "plugins"} - installed)
     ]
-    wrong += [
-        f"enabled: {name}: no installed plugin has this name"
-        for name in sorted({*kernel.plugins.enabled} - installed)
-    ]
+    wrong += kernel.plugins.unknown()
     wrong += [f"{plugin}: {plugin.error!r}" for plugin in kernel.plugins.failed()]
     if wrong:
         click.echo("\n".join(wrong), err=True)

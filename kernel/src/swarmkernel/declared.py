@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from swarmkernel.plugins import normal
+from swarmkernel.discovery import normal
 
 
 @attrs.frozen

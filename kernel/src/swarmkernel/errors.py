@@ -9,6 +9,10 @@ class StartupError(Exception):
     """The server cannot start: settings, plugins or the store do not allow it."""
 
 
+class PluginError(Exception):
+    """A plugin cannot be used, or raised what would have ended the process."""
+
+
 class StoreError(Exception):
     """The store could not read or write; nothing was half-written."""
 

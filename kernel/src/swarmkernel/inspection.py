@@ -5,13 +5,17 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 import attrs
 
 from swarmkernel import inventory
 from swarmkernel.declared import undeclared
+from swarmkernel.discovery import Plugin
 from swarmkernel.kernel import Kernel
-from swarmkernel.plugins import Plugin
+from swarmkernel.plugins import contained
+
+Check: TypeAlias = Callable[[Kernel, Plugin], Iterator[str]]
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -26,7 +30,15 @@ class Finding:
 
 def findings(kernel: Kernel, plugin: Plugin) -> list[Finding]:
     """*plugin* held against every rule."""
-    return [Finding(rule, list(check(kernel, plugin))) for rule, check in RULES.items()]
+    return [Finding(rule, _wrong(check, kernel, plugin)) for rule, check in RULES.items()]
+
+
+def _wrong(check: Check, kernel: Kernel, plugin: Plugin) -> list[str]:
+    try:
+        with contained():
+            return list(check(kernel, plugin))
+    except Exception as exc:  # noqa: BLE001  # what cannot be checked does not keep the rule
+        return [f"cannot be checked: {exc!r}"]
 
 
 def _works(_: Kernel, plugin: Plugin) -> Iterator[str]:
@@ -42,13 +54,14 @@ def _entry_point(_: Kernel, plugin: Plugin) -> Iterator[str]:
         yield f"the name {plugin.name!r} must be lower-case letters, digits and _: it is a table of the settings"
     if ep is None or ep.dist is None:
         yield "it belongs to no distribution"
-    elif ep.attr:
+    elif not ep.pattern.match(ep.value) or ep.attr:
         yield f"{ep.value} must be a module, not something in it"
 
 
 def _imports(_: Kernel, plugin: Plugin) -> Iterator[str]:
-    if plugin.entry_point is not None:
-        yield from undeclared(plugin.entry_point)
+    ep = plugin.entry_point
+    if ep is not None and ep.pattern.match(ep.value):
+        yield from undeclared(ep)
 
 
 def _hooks(kernel: Kernel, plugin: Plugin) -> Iterator[str]:
@@ -83,7 +96,7 @@ def _permissions(kernel: Kernel, plugin: Plugin) -> Iterator[str]:
             yield f"{permission.id} needs a name and a group, by which operators find it"
 
 
-RULES: dict[str, Callable[[Kernel, Plugin], Iterator[str]]] = {
+RULES: dict[str, Check] = {
     "it loads, and its settings have defaults": _works,
     "its entry point is a module under a plain name": _entry_point,
     "it requires what it imports": _imports,

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from swarmkernel.discovery import Plugin
 from swarmkernel.errors import StartupError
 from swarmkernel.kernel import Bound, Kernel
 from swarmkernel.permissions import Permission
-from swarmkernel.plugins import Plugin
 
 
 @attrs.frozen
@@ -54,13 +53,15 @@ def installed(kernel: Kernel) -> list[Plugin]:
 def details(kernel: Kernel, name: str) -> Details:
     """The plugin of that *name*, or StartupError."""
     plugin = find(kernel, name)
-    settings = [kind for kind in kernel.plugins.call(plugin, "swarm_settings") if kind is not None]
-    dist = plugin.entry_point.dist if plugin.entry_point else None
     return Details(
         **_facts(kernel, plugin),
         entry_point=plugin.entry_point.value if plugin.entry_point else None,
-        requirements=list(dist.requires or ()) if dist else [],
-        settings={key: default for kind in settings for key, default in defaults(kind).items()},
+        requirements=list(plugin.package.requires) if plugin.package else [],
+        settings={
+            key: default
+            for kind in kernel.declared(plugin).settings
+            for key, default in defaults(kind).items()
+        },
         traceback="".join(traceback.format_exception(plugin.error)) if plugin.error else None,
     )
 
@@ -86,9 +87,7 @@ def routes(kernel: Kernel, plugin: Plugin) -> list[Bound]:
 
 def permissions(kernel: Kernel, plugin: Plugin) -> list[Permission]:
     """The permissions that a plugin names, by id."""
-    named: Iterable[Any] = (bound.route.permission for bound in routes(kernel, plugin))
-    declared = [p for ps in kernel.plugins.call(plugin, "swarm_permissions") for p in ps]
-    found = {p.id: p for p in (*named, *declared) if isinstance(p, Permission)}
+    found = {p.id: p for p in kernel.declared(plugin).permissions}
     return [found[key] for key in sorted(found)]
 
 
@@ -99,13 +98,12 @@ def defaults(kind: type) -> dict[str, object]:
 
 
 def _facts(kernel: Kernel, plugin: Plugin) -> dict[str, Any]:
-    dist = plugin.entry_point.dist if plugin.entry_point else None
     left_out = plugin in kernel.plugins.left_out
     return {
         "name": plugin.name,
         "origin": plugin.origin,
-        "distribution": dist.name if dist else None,
-        "version": dist.version if dist else None,
+        "distribution": plugin.package.name if plugin.package else None,
+        "version": plugin.package.version if plugin.package else None,
         "state": "disabled" if left_out else "failed" if plugin.error else "ok",
         "hooks": hooks(kernel, plugin),
         "routes": len(routes(kernel, plugin)),

@@ -11,9 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 import attrs
+from attrs.validators import deep_iterable, instance_of
 from starlette.routing import BaseRoute
 
 from swarmkernel.audit import Audit
+from swarmkernel.discovery import Plugin
 from swarmkernel.errors import (
     KernelError,
     PermissionDeniedError,
@@ -23,7 +25,7 @@ from swarmkernel.errors import (
 )
 from swarmkernel.guard import is_loopback
 from swarmkernel.permissions import Permission, granted
-from swarmkernel.plugins import Plugin, Plugins
+from swarmkernel.plugins import Plugins, contained
 from swarmkernel.routes import Route
 from swarmkernel.services import Services, Stopping
 from swarmkernel.sessions import Session, Sessions
@@ -46,8 +48,19 @@ class Bound:
     """A route, who declared it, and what it takes."""
 
     plugin: Plugin
-    route: Route
+    route: Route = attrs.field(validator=instance_of(Route))
     parameters: tuple[Parameter, ...]
+
+
+@attrs.frozen
+class Declared:
+    """What one plugin declares: its routes, every permission that it names, its settings."""
+
+    routes: tuple[Bound, ...] = ()
+    permissions: tuple[Permission, ...] = attrs.field(
+        default=(), validator=deep_iterable(instance_of(Permission))
+    )
+    settings: tuple[type, ...] = ()
 
 
 @attrs.define
@@ -87,6 +100,7 @@ class Kernel:
     stopping: Stopping = attrs.field(factory=Stopping, init=False)
     _routes: dict[str, Bound] = attrs.field(factory=dict, init=False)
     _owners: dict[str, Plugin] = attrs.field(factory=dict, init=False)
+    _declared: dict[str, Declared] = attrs.field(factory=dict, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.permissions = Permissions(self.plugins, self.services)
@@ -113,28 +127,34 @@ class Kernel:
     def take(self, plugin: Plugin) -> None:
         """Take in what one plugin declares; a plugin that cannot say it is set aside."""
         try:
-            routes, permissions = self._ask(plugin)
+            with contained():
+                found = self._ask(plugin)
         except StartupError:
             raise
         except Exception as exc:  # noqa: BLE001
             self.plugins.fail(plugin, exc)
             return
-        for bound in routes:
+        self._declared[plugin.name] = found
+        for bound in found.routes:
             self._own_route(bound)
-        for permission in permissions:
+        for permission in found.permissions:
             self._own_permission(plugin, permission)
 
-    def _ask(self, plugin: Plugin) -> tuple[list[Bound], list[Permission]]:
+    def declared(self, plugin: Plugin) -> Declared:
+        """What was taken in from *plugin*: nothing if it did not get so far."""
+        return self._declared.get(plugin.name, Declared())
+
+    def _ask(self, plugin: Plugin) -> Declared:
         def declared(hook: str) -> list[Any]:
             return [x for xs in self.plugins.call(plugin, hook) for x in xs]
 
         routes = [Bound(plugin, r, signature(r.handler)) for r in declared("swarm_routes")]
         permissions = [b.route.permission for b in routes if isinstance(b.route.permission, Permission)]
         permissions += declared("swarm_permissions")
-        for kind in self.plugins.call(plugin, "swarm_settings"):
-            if kind is not None:
-                self.services.add(kind, self.settings.load(plugin.name, kind))
-        return routes, permissions
+        settings = [kind for kind in self.plugins.call(plugin, "swarm_settings") if kind is not None]
+        for kind in settings:
+            self.services.add(kind, self.settings.load(plugin.name, kind))
+        return Declared(tuple(routes), tuple(permissions), tuple(settings))
 
     def _own_route(self, bound: Bound) -> None:
         for name in (bound.route.name, *bound.route.aliases):
@@ -199,7 +219,13 @@ class Kernel:
     async def storage(self) -> AsyncIterator[None]:
         """Open the store, and offer it and what rests on it alone."""
         async with AsyncExitStack() as stack:
-            store = await self._open_store(stack)
+            try:
+                with contained():
+                    store = await self._open_store(stack)
+            except (StartupError, StoreError):
+                raise
+            except Exception as exc:
+                raise StartupError(f"the store cannot be opened: {exc!r}") from exc
             self.services.add(Store, store)  # type: ignore[type-abstract]
             self.services.add(Sessions, Sessions.of(store, self.server.sessions_per_user))
             self.services.add(Audit, Audit.of(store, self.server.audit_rows))
@@ -246,15 +272,22 @@ class Kernel:
     async def _enter(self, plugin: Plugin, stack: AsyncExitStack) -> None:
         before = self.services.snapshot()
         try:
-            for life in self.plugins.call(plugin, "swarm_lifespan", services=self.services):
-                await stack.enter_async_context(_logged(plugin, life))
+            with contained():
+                for life in self.plugins.call(plugin, "swarm_lifespan", services=self.services):
+                    await stack.enter_async_context(_logged(plugin, life))
             for mounts in self.plugins.call(plugin, "swarm_mounts", services=self.services):
-                self.mounts += mounts
+                self.mounts += map(_as_mount, mounts)
         except StartupError:
             raise
         except Exception as exc:  # noqa: BLE001
             self.services.restore(before)
             self.plugins.fail(plugin, exc)
+
+
+def _as_mount(value: object) -> BaseRoute:
+    if not isinstance(value, BaseRoute):
+        raise TypeError(f"swarm_mounts gave {value!r}, which is no Starlette route")
+    return value
 
 
 @asynccontextmanager
@@ -265,6 +298,7 @@ async def _logged(plugin: Plugin, life: Any) -> AsyncIterator[None]:
         yield
     finally:
         try:
-            await life.__aexit__(None, None, None)
+            with contained():
+                await life.__aexit__(None, None, None)
         except Exception:
             log.exception("%s failed while stopping", plugin)

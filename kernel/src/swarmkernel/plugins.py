@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator
-from graphlib import CycleError, TopologicalSorter
-from importlib.metadata import EntryPoint, entry_points
+from contextlib import contextmanager
 from typing import Any
 
 import attrs
 import pluggy
 
 from swarmkernel import hookspecs
-from swarmkernel.errors import StartupError
+from swarmkernel.discovery import Plugin, canonical, in_dependency_order, installed
+from swarmkernel.errors import PluginError, StartupError
 
 log = logging.getLogger(__name__)
 
-#: The version is in the group's name: a plugin for another plugin API is not even imported.
-GROUP = "swarmkernel.v1"
 
-
-@attrs.define(eq=False)
-class Plugin:
-    """An installed plugin, working or not."""
-
-    name: str
-    origin: str
-    module: Any = None
-    error: BaseException | None = None
-    entry_point: EntryPoint | None = None
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.origin})"
+@contextmanager
+def contained() -> Iterator[None]:
+    """Code of a plugin: what it raises to end the process (SystemExit, a panic of native code) is a PluginError. Ctrl-C is not."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError):
+        raise
+    except BaseException as exc:
+        raise PluginError(repr(exc)) from exc
 
 
 @attrs.define
@@ -71,19 +66,30 @@ class Plugins:
 
     def discover(self) -> None:
         """Import and register every installed plugin that is not kept out."""
-        for ep in _in_dependency_order(entry_points(group=GROUP)):
-            origin = f"{ep.dist.name} {ep.dist.version}" if ep.dist else ep.value
-            plugin = Plugin(ep.name, origin, entry_point=ep)
-            if ep.name in self.disabled or (self.enabled and ep.name not in self.enabled):
-                self.left_out.append(plugin)
-            else:
-                self._load(plugin, ep)
+        found = installed()
+        self.left_out = [p for p in found if self._keeps_out(p)]
+        for plugin in in_dependency_order([p for p in found if p not in self.left_out]):
+            self._load(plugin)
         self.check()
 
-    def _load(self, plugin: Plugin, ep: EntryPoint) -> None:
+    def _keeps_out(self, plugin: Plugin) -> bool:
+        return plugin.is_among(self.disabled) or (bool(self.enabled) and not plugin.is_among(self.enabled))
+
+    def unknown(self) -> list[str]:
+        """What is wrong with the lists: names that no installed plugin has."""
+        known = {name for plugin in (*self, *self.left_out) for name in plugin.names}
+        return [
+            f"{key}: {name}: no installed plugin has this name"
+            for key, names in (("enabled", self.enabled), ("disabled", self.disabled))
+            for name in sorted({*names})
+            if canonical(name) not in known
+        ]
+
+    def _load(self, plugin: Plugin) -> None:
         try:
-            plugin.module = ep.load()
-        except (Exception, SystemExit) as exc:  # noqa: BLE001  # whatever a plugin does, it costs that plugin only
+            with contained():
+                plugin.module = _imported(plugin)
+        except Exception as exc:  # noqa: BLE001  # whatever a plugin does, it costs that plugin only
             self._own(plugin)
             self.fail(plugin, exc)
         else:
@@ -98,11 +104,13 @@ class Plugins:
         """Register an imported plugin."""
         self._own(plugin)
         try:
-            self.manager.register(plugin.module, plugin.name)
-        except Exception as exc:  # noqa: BLE001
+            with contained():
+                self.manager.register(plugin.module, plugin.name)
+        except pluggy.PluginValidationError as exc:
             # With hooks added late, the culprit need not be *plugin*.
-            culprit = getattr(exc, "plugin", plugin.module)
-            self.fail(next((p for p in self if p.module is culprit), plugin), exc)
+            self.fail(next((p for p in self if p.module is exc.plugin), plugin), exc)
+        except Exception as exc:  # noqa: BLE001
+            self.fail(plugin, exc)
 
     def check(self) -> None:
         """Set aside plugins that implement hooks which nobody specifies, then see that the required ones work."""
@@ -113,16 +121,21 @@ class Plugins:
                 self.fail(next(p for p in self if p.module is exc.plugin), exc)
             else:
                 break
-        missing = set(self.required) - {p.name for p in self.working()}
+        working = {name for plugin in self.working() for name in plugin.names}
+        missing = [name for name in sorted({*self.required}) if canonical(name) not in working]
         if missing:
-            raise StartupError(f"required plugins missing: {', '.join(sorted(missing))}")
+            raise StartupError(f"required plugins missing: {', '.join(map(self._missing, missing))}")
+
+    def _missing(self, name: str) -> str:
+        kept_out = any(plugin.is_among([name]) for plugin in self.left_out)
+        return f"{name} ({'kept out by the settings' if kept_out else 'not installed'})"
 
     def fail(self, plugin: Plugin, error: BaseException) -> None:
         """Set *plugin* aside with its *error*; a required one stops the server."""
         plugin.error = error
         if self.manager.has_plugin(plugin.name):
             self.manager.unregister(name=plugin.name)
-        if self.strict or plugin.name in self.required:
+        if self.strict or plugin.is_among(self.required):
             raise StartupError(f"{plugin} failed: {error!r}") from error
         log.error("plugin %s is set aside: %r", plugin, error, exc_info=error)
 
@@ -168,28 +181,17 @@ class Plugins:
 
 def _taking_only(impl: pluggy.HookImpl) -> Callable[..., Any]:
     def call(**kwargs: object) -> Any:
-        return impl.function(*(kwargs[name] for name in impl.argnames))
+        with contained():
+            found = impl.function(*(kwargs[name] for name in impl.argnames))
+            return list(found) if inspect.isgenerator(found) else found
 
     return call
 
 
-def _in_dependency_order(found: Collection[EntryPoint]) -> list[EntryPoint]:
-    """Order entry points by what their distributions require, then by name."""
-    by_dist: dict[str, list[EntryPoint]] = {}
-    needs: dict[str, set[str]] = {}
-    for ep in sorted(found, key=lambda ep: ep.name):
-        dist = normal(ep.dist.name) if ep.dist else ""
-        by_dist.setdefault(dist, []).append(ep)
-        needs[dist] = {normal(r) for r in (ep.dist.requires or ())} if ep.dist else set()
-    graph = {d: sorted(n & by_dist.keys()) for d, n in sorted(needs.items())}
-    try:
-        order = list(TopologicalSorter(graph).static_order())
-    except CycleError as exc:
-        raise StartupError(f"plugins require one another: {' -> '.join(exc.args[1])}") from exc
-    return [ep for dist in order for ep in by_dist[dist]]
-
-
-def normal(requirement: str) -> str:
-    """The name of the distribution in a requirement, as indexes spell it."""
-    name = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return re.sub(r"[-_.]+", "-", name.group() if name else "").lower()
+def _imported(plugin: Plugin) -> Any:
+    if plugin.error is not None:
+        raise plugin.error
+    ep = plugin.entry_point
+    if ep is None or not ep.pattern.match(ep.value):
+        raise PluginError(f"its entry point {ep and ep.value!r} is not a module")
+    return ep.load()

@@ -7,6 +7,7 @@ from inspect import isasyncgenfunction
 from typing import Any, TypeAlias, TypeVar
 
 import attrs
+from attrs.validators import deep_iterable, instance_of
 
 from swarmkernel.errors import InvalidSessionError, WrongMethodError
 from swarmkernel.permissions import Permission, Public
@@ -95,13 +96,15 @@ class Route:
         aliases: older names of the same route.
     """
 
-    name: str
+    name: str = attrs.field(validator=instance_of(str))
     handler: Handler
-    permission: Permission | Public = attrs.field(kw_only=True)
+    permission: Permission | Public = attrs.field(kw_only=True, validator=instance_of((Permission, Public)))
     touches_session: bool = attrs.field(kw_only=True, default=False)
     large: bool = attrs.field(kw_only=True, default=False)
     audit: tuple[str, ...] | None = attrs.field(kw_only=True, default=None)
-    aliases: tuple[str, ...] = attrs.field(kw_only=True, default=())
+    aliases: tuple[str, ...] = attrs.field(
+        kw_only=True, default=(), validator=deep_iterable(instance_of(str), instance_of(tuple))
+    )
 
     @property
     def streams(self) -> bool:

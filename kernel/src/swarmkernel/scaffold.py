@@ -35,8 +35,14 @@ class Template:
             raise StartupError(
                 f"{name!r} cannot be a plugin's name: lower-case letters, digits and _, a letter first"
             )
-        if target.is_dir() and any(target.iterdir()):
-            raise StartupError(f"{target} is not empty")
+        try:
+            if target.is_dir() and any(target.iterdir()):
+                raise StartupError(f"{target} is not empty")
+            return self._copy(name, target)
+        except OSError as exc:
+            raise StartupError(f"{exc.filename}: cannot be written: {exc.strerror}") from None
+
+    def _copy(self, name: str, target: Path) -> list[Path]:
         renamed = _renaming(name)
         written = []
         for file in sorted(self.folder.rglob(f"*{SUFFIX}")):

@@ -12,6 +12,7 @@ import attrs
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from swarmkernel.errors import BadRequestError, TooLargeError
+from swarmkernel.plugins import contained
 from swarmkernel.sessions import Session
 from swarmkernel.wire import dump, parse_aside
 
@@ -107,9 +108,10 @@ class Socket:
             await work
 
     async def _send_all(self, answers: AsyncIterator[object]) -> None:
-        async with aclosing(answers):  # type: ignore[type-var]
-            async for answer in answers:
-                await self.send(answer)
+        with contained():  # inside the task, which a SystemExit would leave with the whole loop
+            async with aclosing(answers):  # type: ignore[type-var]
+                async for answer in answers:
+                    await self.send(answer)
 
     async def send(self, answer: object) -> None:
         """Send one JSON text message; a client that does not read it within two minutes is gone."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from swarmkernel.plugins import GROUP
+from swarmkernel.discovery import GROUP
 
 
 @attrs.frozen
