@@ -15,8 +15,8 @@ import pytest
 
 from swarmkernel import MemoryStore
 from swarmkernel_models_api import Model, ModelFolder, Models, ModelsSettings
-from swarmkernel_models_api import models as models_module
 from swarmkernel_models_api.folders import model_folders
+from swarmkernel_models_api.reading import Here
 
 from .conftest import REFINER, SD2, SDXL, write
 
@@ -31,6 +31,17 @@ class Trap:
 
     def __reduce__(self):
         return (os.mkdir, (self.canary,))
+
+
+@attrs.define
+class Noting(Here):
+    """Notes which files it looks at."""
+
+    looked_at: list[str] = attrs.field(factory=list)
+
+    def examine(self, found):
+        self.looked_at.append(found.name)
+        return super().examine(found)
 
 
 def service(*folders: Path, kind="Stable-Diffusion", store=None) -> Models:
@@ -395,7 +406,7 @@ async def test_a_change_inside_a_diffusers_folder_is_seen(pipeline, tmp_path):
     assert not models.get("x").is_supported
 
 
-async def test_only_what_is_new_is_read(tmp_path, monkeypatch):
+async def test_only_what_is_new_is_read(tmp_path):
     """After a restart with the same store no known file is opened again; a deleted one is forgotten."""
     store = MemoryStore()
     for number in range(5):
@@ -404,17 +415,12 @@ async def test_only_what_is_new_is_read(tmp_path, monkeypatch):
     await before.refresh()
     write(tmp_path / "5.safetensors")
     (tmp_path / "0.safetensors").unlink()
-    looked_at = []
-    examine = models_module.examine
-    monkeypatch.setattr(
-        models_module, "examine", lambda found: looked_at.append(found.name) or examine(found)
-    )
-
-    after = service(tmp_path, store=store)
+    reader = Noting()
+    after = Models([ModelFolder(tmp_path)], store, reader=reader)
     await after.remember()
     await after.refresh()
 
-    assert ["5.safetensors"] == looked_at
+    assert ["5.safetensors"] == reader.looked_at
     assert before.get("3") == after.get("3")
     assert 5 == len(await after._saved().items())
 

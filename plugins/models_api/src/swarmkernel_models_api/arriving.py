@@ -8,13 +8,13 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 import attrs
 
-from swarmkernel_models_api.errors import FetchError, ModelFileError
-from swarmkernel_models_api.headers import read_header
+from swarmkernel_models_api.errors import FetchError
 
 #: A temporary file that nobody has written to for this long is left over from a server that was killed.
 _LEFT_OVER_SECONDS: Final = 3600.0
@@ -54,18 +54,16 @@ class Arriving:
         self._digest.update(block)
         self.size += len(block)
 
-    def keep(self, sha256: str | None, size: int | None) -> None:
-        """Check that it is whole and what was wanted, and put it in its place."""
+    def keep(self, sha256: str | None, size: int | None, problem_of: Callable[[Path], str | None]) -> None:
+        """Check that it is whole and what was wanted, and put it in its place; *problem_of* looks into it."""
         if size is not None and self.size != size:
             raise FetchError(f"It has {self.size} bytes and should have {size}.")
         if sha256 is not None and self._digest.hexdigest() != sha256:
             raise FetchError("It is not the file that was expected: its SHA-256 is another.")
         self._file.flush()
         os.fsync(self._file.fileno())
-        try:
-            read_header(self.path)
-        except ModelFileError as exc:
-            raise FetchError(f"It is no safetensors file that can be used: {exc}.") from None
+        if problem := problem_of(self.path):
+            raise FetchError(f"It is no safetensors file that can be used: {problem}.")
         self.path.replace(self.target)
         _sync_folder(self.target.parent)
 

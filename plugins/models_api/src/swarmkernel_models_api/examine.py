@@ -15,7 +15,7 @@ from swarmkernel_models_api.diffusers_folders import read_folder
 from swarmkernel_models_api.errors import ModelFileError
 from swarmkernel_models_api.facts import Facts
 from swarmkernel_models_api.formats import HEAD, sniff
-from swarmkernel_models_api.headers import open_regular, read_header
+from swarmkernel_models_api.headers import read_header
 from swarmkernel_models_api.metadata import (
     read_architecture,
     read_metadata,
@@ -24,6 +24,7 @@ from swarmkernel_models_api.metadata import (
     read_title,
     stated,
 )
+from swarmkernel_models_api.opening import open_regular
 from swarmkernel_models_api.types import Metadata
 
 log = logging.getLogger(__name__)
@@ -60,17 +61,24 @@ def examine(found: Found) -> Facts:
     try:
         return _folder(found) if found.is_folder else _file(found)
     except ModelFileError as exc:
-        return _unusable(found, f"This model cannot be used: {exc}.")
+        return unusable(found, str(exc))
+    except MemoryError:  # where it is bounded
+        return unusable(found, "reading it takes too much memory")
     except OSError as exc:
-        return attrs.evolve(_unusable(found, f"This model cannot be read: {exc.strerror}."), stamp="")
+        return attrs.evolve(_without(found, f"This model cannot be read: {exc.strerror}."), stamp="")
     except Exception:
         log.exception("%s could not be examined", found.path)  # a fault of ours, which costs this one model
         return attrs.evolve(
-            _unusable(found, "This model could not be examined; see the server's log."), stamp=""
+            _without(found, "This model could not be examined; see the server's log."), stamp=""
         )
 
 
-def _unusable(found: Found, problem: str) -> Facts:
+def unusable(found: Found, why: str) -> Facts:
+    """What is known of a model that cannot be used."""
+    return _without(found, f"This model cannot be used: {why}.")
+
+
+def _without(found: Found, problem: str) -> Facts:
     return Facts(found.stamp, _title(found), problem=problem)
 
 

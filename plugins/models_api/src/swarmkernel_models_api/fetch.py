@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +16,7 @@ from swarmkernel import VERSION
 from swarmkernel_models_api.addresses import addresses_of, check_url
 from swarmkernel_models_api.arriving import Arriving
 from swarmkernel_models_api.errors import FetchError
+from swarmkernel_models_api.headers import header_problem
 
 if TYPE_CHECKING:
     import httpx
@@ -62,9 +63,17 @@ class Progress:
     per_second: int
 
 
-async def fetch(source: Source, target: Path, bounds: Bounds | None = None) -> AsyncGenerator[Progress]:
+async def fetch(
+    source: Source,
+    target: Path,
+    bounds: Bounds | None = None,
+    *,
+    problem_of: Callable[[Path], str | None] = header_problem,
+) -> AsyncGenerator[Progress]:
     """
     Fetch a safetensors file to *target*, which is there whole or not at all; progress about twice a second.
+
+    *problem_of* says, in a thread, what is wrong with a file that came.
 
     FetchError says what went wrong. Whoever stops listening ends the fetch, and must close this generator.
     """
@@ -77,7 +86,7 @@ async def fetch(source: Source, target: Path, bounds: Bounds | None = None) -> A
         ):
             async for progress in progresses:
                 yield progress
-            await asyncio.to_thread(file.keep, source.sha256, source.size)
+            await asyncio.to_thread(file.keep, source.sha256, source.size, problem_of)
 
 
 @asynccontextmanager

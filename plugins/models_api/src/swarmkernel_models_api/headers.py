@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import attrs
 import orjson
 
 from swarmkernel_models_api.errors import ModelFileError
+from swarmkernel_models_api.opening import open_regular
 
 #: A header that says it is longer is not read; real ones have at most a few MiB.
 MAX_HEADER: Final = 64 * 1024 * 1024
@@ -66,13 +66,15 @@ def read_header(path: Path) -> Header:
         return parse_header(file.read(length), size - 8 - length)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading; never hangs on what only looks like a file."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise ModelFileError("it is not a regular file")
-    return file
+def header_problem(path: Path) -> str | None:
+    """Why a file is no safetensors file that can be used, or None if it is one."""
+    try:
+        read_header(path)
+    except ModelFileError as exc:
+        return str(exc)
+    except OSError as exc:
+        return f"it cannot be read ({exc.strerror})"
+    return None
 
 
 def header_length(first: bytes, file_size: int) -> int:

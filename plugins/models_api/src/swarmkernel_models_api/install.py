@@ -67,7 +67,9 @@ async def _fetched(models: Models, model: KnownModel, target: Path) -> Frames:
         return
     yield {"info": f"Fetching {model.title}."}
     try:
-        async with aclosing(fetch(model.source, target)) as progresses:
+        async with aclosing(
+            fetch(model.source, target, problem_of=models.reader.header_problem)
+        ) as progresses:
             async for progress in progresses:
                 yield {
                     "progress": progress.done,

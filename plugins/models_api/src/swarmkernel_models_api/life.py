@@ -10,6 +10,7 @@ from typing import Final
 
 from swarmkernel import Plugins, ServerSettings, Services, Store
 from swarmkernel_backend_api import Backends
+from swarmkernel_models_api.elsewhere import Elsewhere
 from swarmkernel_models_api.folders import model_folders
 from swarmkernel_models_api.limits import by_roles
 from swarmkernel_models_api.models import Models
@@ -32,7 +33,7 @@ async def life(services: Services) -> AsyncIterator[None]:
         if folder.path.is_relative_to(data_dir):
             folder.path.mkdir(parents=True, exist_ok=True)
     remote = RemoteModels(services.get(Backends))
-    models = Models(folders, services.get(Store), remote=remote)  # type: ignore[type-abstract]
+    models = Models(folders, services.get(Store), remote=remote, reader=Elsewhere())  # type: ignore[type-abstract]
     models.restrict(by_roles(services))
     services.add(Models, models)
     first = asyncio.create_task(_first_scan(models))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import orjson
 
 from swarmkernel_models_api.errors import ModelFileError
-from swarmkernel_models_api.headers import open_regular
+from swarmkernel_models_api.opening import open_regular
 from swarmkernel_models_api.types import Metadata
 
 #: Endings of the JSON files beside a model, the most telling first.

@@ -15,11 +15,14 @@ import attrs
 from swarmkernel import Collection, Session, Store
 from swarmkernel_backend_api import BackendSlot
 from swarmkernel_models_api.errors import ModelFileError
-from swarmkernel_models_api.examine import Found, examine, model_key
+from swarmkernel_models_api.examine import Found, model_key
 from swarmkernel_models_api.facts import Facts
-from swarmkernel_models_api.headers import header_length, open_regular
+from swarmkernel_models_api.headers import header_length
 from swarmkernel_models_api.loading import Loads
 from swarmkernel_models_api.names import Shelf
+from swarmkernel_models_api.opening import confined, open_regular
+from swarmkernel_models_api.previews import Preview, picture_beside, shown
+from swarmkernel_models_api.reading import Here, Reader
 from swarmkernel_models_api.remote import RemoteModels
 from swarmkernel_models_api.scan import scan
 from swarmkernel_models_api.shelves import TensorHash, shelves_of, with_hash
@@ -46,6 +49,7 @@ class Models:
     folders: Sequence[ModelFolder]
     _store: Store
     _remote: RemoteModels = attrs.field(factory=RemoteModels, kw_only=True)
+    reader: Reader = attrs.field(factory=Here, kw_only=True)
     _shelves: dict[str, Shelf] = attrs.field(factory=dict, init=False)
     _facts: dict[str, Facts] = attrs.field(factory=dict, init=False)
     _rules: builtins.list[Rule] = attrs.field(factory=list, init=False)
@@ -54,6 +58,13 @@ class Models:
     _hashing: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
     _scans_begun: int = attrs.field(default=0, init=False)
     _scans_done: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._confine()
+
+    def _confine(self) -> None:
+        """Read below the folders only, wherever they lead now."""
+        self.reader.roots = tuple(folder.path.resolve() for folder in self.folders)
 
     def list(self, kind: str = MAIN, session: Session | None = None) -> builtins.list[Model]:
         """The models of a kind, by name."""
@@ -101,9 +112,17 @@ class Models:
         """Whether a backend holds the model as it is on disk now, so that `load_model` would return at once."""
         return self._loads.holds(slot, model)
 
+    def preview(self, model: Model) -> Preview | None:
+        """The model's picture, or None if it has none that a browser may show. Reads files: call it in a thread."""
+        if model.embedded_preview:
+            return shown(self.reader.picture(model))
+        with confined(self.reader.roots):
+            return shown(picture_beside(model))
+
     async def close(self) -> None:
-        """Interrupt the loads that run."""
+        """Interrupt the loads that run, and read no more."""
         await self._loads.close()
+        self.reader.close()
 
     async def remember(self) -> None:
         """Take over what an earlier run of the server saw, so that the first scan reads only what is new."""
@@ -124,12 +143,13 @@ class Models:
 
     async def _rescan(self) -> None:
         """Look at what is new or changed, and show and save it in steps: the first scan may take minutes."""
+        self._confine()
         found = await asyncio.to_thread(scan, self.folders)
         new = [item for item in found if not self._is_known(item)]
         keys = {item.key for item in found}
         gone = [key for key in self._facts if key not in keys]
         for start in range(0, len(new), _AT_ONCE):
-            facts = await asyncio.to_thread(_examine_all, new[start : start + _AT_ONCE])
+            facts = await asyncio.to_thread(self._examine, new[start : start + _AT_ONCE])
             self._facts |= facts
             await self._publish(found)
             await self._save(facts)
@@ -137,6 +157,9 @@ class Models:
         self._facts = {key: facts for key, facts in self._facts.items() if key in keys}
         await self._publish(found)
         await self._save(gone)
+
+    def _examine(self, found: Iterable[Found]) -> dict[str, Facts]:
+        return {item.key: self.reader.examine(item) for item in found}
 
     def _is_known(self, found: Found) -> bool:
         facts = self._facts.get(found.key)
@@ -177,7 +200,7 @@ class Models:
             known = await self._hashes().get(key)
             if known is None or known.stamp != model.stamp:
                 try:
-                    known = TensorHash(model.stamp, await asyncio.to_thread(hash_tensors, model.path))
+                    known = TensorHash(model.stamp, await asyncio.to_thread(self._hash, model.path))
                 except (OSError, ModelFileError) as exc:
                     log.warning("%s cannot be hashed: %s", model.path, exc)
                     return None
@@ -185,14 +208,14 @@ class Models:
                 self._publish_hash(model, known.hash)
             return known.hash
 
+    def _hash(self, path: Path) -> str:
+        with confined(self.reader.roots):
+            return hash_tensors(path)
+
     def _publish_hash(self, model: Model, digest: str) -> None:
         named = self._shelves.get(model.kind, _EMPTY).models
         if named.get(model.name) == model:
             named[model.name] = with_hash(model, digest)
-
-
-def _examine_all(found: Iterable[Found]) -> dict[str, Facts]:
-    return {item.key: examine(item) for item in found}
 
 
 def hash_tensors(path: Path) -> str:

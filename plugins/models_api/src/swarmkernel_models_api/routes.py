@@ -40,12 +40,13 @@ async def list_models(
     """
     if sortBy.lower() not in SORTS:
         raise RouteError(f"Unknown sort mode {sortBy[:40]!r}: Name, Title, DateCreated or DateModified.")
-    models = [m for m in call.get(Models).list(_kind(subtype), call.session) if m.is_local or allowRemote]
+    known = call.get(Models)
+    models = [m for m in known.list(_kind(subtype), call.session) if m.is_local or allowRemote]
     loaded = _loaded_names(call)
 
     def answer() -> dict[str, Any]:
         shown = list_below(models, path, depth, sortBy.lower(), reverse=sortReverse)
-        previews = data_urls(shown.models) if dataImages else {}
+        previews = data_urls(shown.models, known.preview) if dataImages else {}
         files = [
             model_object(m, loaded=_is_loaded(m, loaded), preview=previews.get(m.name)) for m in shown.models
         ]

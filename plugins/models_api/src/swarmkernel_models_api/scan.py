@@ -17,6 +17,7 @@ from swarmkernel_models_api.errors import ModelFileError
 from swarmkernel_models_api.examine import Found
 from swarmkernel_models_api.formats import LISTED
 from swarmkernel_models_api.metadata import SIDECARS
+from swarmkernel_models_api.opening import is_below
 from swarmkernel_models_api.types import ModelFolder
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class _Walk:
             target = Path(entry.path).resolve(strict=True)
         except (OSError, RuntimeError):
             return False
-        inside = any(target.is_relative_to(root) for root in self.allowed)
+        inside = is_below(target, self.allowed)
         if not inside:
             log.warning(
                 "%s is left out: it leads out of the model folders. Add its target to the roots.", entry.path

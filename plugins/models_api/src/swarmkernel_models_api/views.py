@@ -12,7 +12,6 @@ from starlette.routing import BaseRoute, Route
 
 from swarmkernel import Services, viewer
 from swarmkernel_models_api.models import Models
-from swarmkernel_models_api.previews import read_preview
 from swarmkernel_models_api.settings import KINDS
 
 HEADERS = {
@@ -37,8 +36,9 @@ async def _picture(services: Services, kind: str, request: Request) -> Response:
     session = await viewer(services, request)
     if session is None:
         return _no(400, "invalid_user", "You are not logged in.")
-    model = services.get(Models).get(request.path_params["name"], kind, session)
-    preview = await asyncio.to_thread(read_preview, model) if model else None
+    models = services.get(Models)
+    model = models.get(request.path_params["name"], kind, session)
+    preview = await asyncio.to_thread(models.preview, model) if model else None
     if preview is None:
         return _no(404, "file_not_found", "There is no such picture.")
     return Response(preview.data, media_type=preview.media_type, headers=HEADERS)
