@@ -18,7 +18,6 @@ from swarmkernel.discovery import normal
 class Import:
     """An import of the package *top*. A *late* one waits for a call, or stands in a ``testing`` package."""
 
-    path: Path
     line: int
     top: str
     late: bool
@@ -33,11 +32,17 @@ def undeclared(ep: EntryPoint) -> Iterator[str]:
     package = ep.module.partition(".")[0]
     provided = packages_distributions()
     always, extras = _requirements(ep)
-    for found in _imports(package):
-        if found.top in sys.stdlib_module_names or found.top in {package, "__future__"}:
+    for path in _files(package):
+        try:
+            tree = ast.parse(path.read_bytes())
+        except SyntaxError as exc:
+            yield f"{path.name}:{exc.lineno} is no Python: {exc.msg}"
             continue
-        if not _distributions(found.top, provided) & (always | extras if found.late else always):
-            yield f"{found.path.name}:{found.line} imports {found.top}, which no requirement brings"
+        for found in _imports(tree, path):
+            if found.top in sys.stdlib_module_names or found.top in {package, "__future__"}:
+                continue
+            if not _distributions(found.top, provided) & (always | extras if found.late else always):
+                yield f"{path.name}:{found.line} imports {found.top}, which no requirement brings"
 
 
 def _requirements(ep: EntryPoint) -> tuple[set[str], set[str]]:
@@ -54,16 +59,18 @@ def _distributions(top: str, provided: Mapping[str, list[str]]) -> set[str]:
     return {normal(name) for name in provided.get(top, [top])}
 
 
-def _imports(package: str) -> Iterator[Import]:
+def _files(package: str) -> list[Path]:
     spec = importlib.util.find_spec(package)
     if spec is None:
-        return
+        return []
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    for path in files or [Path(spec.origin or "")]:
-        for node, late in _walk(ast.parse(path.read_text(encoding="utf-8"))):
-            for module in _modules(node):
-                yield Import(path, node.lineno, module.partition(".")[0], late or "testing" in path.parts)
+    return sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(spec.origin or "")]
+
+
+def _imports(tree: ast.Module, path: Path) -> Iterator[Import]:
+    for node, late in _walk(tree):
+        for module in _modules(node):
+            yield Import(node.lineno, module.partition(".")[0], late or "testing" in path.parts)
 
 
 def _walk(tree: ast.AST, *, late: bool = False) -> Iterator[tuple[ast.stmt, bool]]:
