@@ -17,6 +17,44 @@ def swarm_routes(): return [Route("Ping", ping, permission=PUBLIC)]
 BROKEN = {
     "import": "import no_such_module",
     "exit": "raise SystemExit(3)",
+    "panic": "class Panic(BaseException): pass\nraise Panic('native code')",
+    "syntax": "def (:",
+    "exit in a hook": """
+import sys
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_permissions(): sys.exit(0)
+""",
+    "exit while yielding": """
+import sys
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_routes(): yield sys.exit(0)
+""",
+    "exit in settings": """
+import attrs, sys
+from swarmkernel import hookimpl
+@attrs.frozen
+class Settings:
+    motto: str = attrs.field(factory=sys.exit)
+@hookimpl
+def swarm_settings(): return Settings
+""",
+    "no route": """
+from types import SimpleNamespace
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_routes(): return [SimpleNamespace(handler=lambda call: None, permission=None)]
+""",
+    "name of a route": GOOD.replace('"Ping"', "7"),
+    "older names of a route": GOOD.replace("permission", "aliases='Ding', permission"),
+    "permission of a route": GOOD.replace("permission=PUBLIC", "permission='ping'"),
+    "default of a parameter": GOOD.replace("(call)", "(call, x: str = object())"),
+    "permission": """
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_permissions(): return ["fly"]
+""",
     "argument": """
 from swarmkernel import hookimpl
 @hookimpl
@@ -79,10 +117,37 @@ async def life():
 @hookimpl
 def swarm_lifespan(services): return life()
 """,
+    "lifespan exits": """
+import sys
+from contextlib import asynccontextmanager
+from swarmkernel import hookimpl
+@asynccontextmanager
+async def life():
+    sys.exit(0)
+    yield
+@hookimpl
+def swarm_lifespan(services): return life()
+""",
+    "lifespan exits at the end": """
+import sys
+from contextlib import asynccontextmanager
+from swarmkernel import hookimpl
+@asynccontextmanager
+async def life():
+    yield
+    sys.exit(3)
+@hookimpl
+def swarm_lifespan(services): return life()
+""",
     "mounts": """
 from swarmkernel import hookimpl
 @hookimpl
 def swarm_mounts(services): 1 / 0
+""",
+    "mounts of nothing": """
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_mounts(services): return [7]
 """,
     "vote": """
 from swarmkernel import hookimpl
@@ -122,6 +187,17 @@ def test_a_required_plugin_stops_the_server(swarm_dists, only, code):
 
     with pytest.raises(StartupError, match="abroken"):
         only(required=["abroken"])
+
+
+@pytest.mark.parametrize(
+    "code", ["raise KeyboardInterrupt", GOOD.replace("return", "raise KeyboardInterrupt #")]
+)
+def test_ctrl_c_is_nobodys_failure(swarm_dists, only, code):
+    """Ctrl-C while a plugin is imported or asked ends the command."""
+    swarm_dists.add("slow", code)
+
+    with pytest.raises(KeyboardInterrupt):
+        only()
 
 
 def test_strict(swarm_dists, only):
@@ -200,10 +276,33 @@ def swarm_permissions(): return [Permission("fly", NAME, group="Air", default=Le
 
 
 def test_other_api_version(swarm_dists, only):
-    """A plugin for another version of the plugin API is not imported."""
+    """A plugin for another version of the plugin API is not imported, and set aside with both versions in its error."""
     swarm_dists.add("future", "raise SystemExit", group="swarmkernel.v2")
+    swarm_dists.add("good", GOOD)
 
-    assert "future" not in {p.name for p in only().plugins}
+    future, good = only().plugins
+
+    assert ("future", None, None) == (future.name, future.module, good.error)
+    assert "swarmkernel.v2, and this server has swarmkernel.v1" in str(future.error)
+
+
+def test_both_api_versions(swarm_dists, only):
+    """A plugin that is written for this version too is taken by that entry point, and nothing else of it is imported."""
+    swarm_dists.add("good", GOOD)
+    (info,) = swarm_dists.folder.glob("good*.dist-info")
+    text = (info / "entry_points.txt").read_text()
+    (info / "entry_points.txt").write_text(f"[swarmkernel.v2]\ngood = no_such\n\n{text}")
+
+    assert [("good", None)] == [(p.name, p.error) for p in only().plugins]
+
+
+def test_names_of_the_server(swarm_dists, only):
+    """A plugin with the name of a settings table of the server is set aside."""
+    swarm_dists.add("server", GOOD)
+
+    (plugin,) = only().plugins
+
+    assert "[server]" in str(plugin.error)
 
 
 def test_dependency_order(swarm_dists, only):
@@ -221,7 +320,9 @@ def test_a_plugin_that_fails_while_serving(swarm_dists, only, swarm_serve, code)
     swarm_dists.add("good", GOOD)
     server = swarm_serve(*only.options)
 
-    assert {"pong": True} == server.client(login=False).post("Ping")
+    client = server.client(login=False)
+    assert {"pong": True} == client.post("Ping")
+    assert 200 == client.http.get("/openapi.json").status_code
     assert 0 == server.stop()
 
 
@@ -232,3 +333,43 @@ def test_the_route_of_a_failed_plugin_names_it(swarm_dists, only, swarm_serve):
 
     assert "abroken" in answer["error"]
     assert "internal_error" == answer["error_id"]
+
+
+def test_handlers_that_exit(swarm_dists, only, swarm_serve):
+    """A handler that would end the process, over HTTP, a WebSocket or a mounted page, has failed, and the server goes on."""
+    swarm_dists.add("good", GOOD)
+    swarm_dists.add(
+        "quitter",
+        """
+import sys
+from starlette.routing import Route as Page
+from swarmkernel import PUBLIC, Route, hookimpl
+async def quit(call): sys.exit(0)
+async def quit_ws(call):
+    yield {"n": 1}
+    sys.exit(0)
+@hookimpl
+def swarm_routes(): return [Route("Quit", quit, permission=PUBLIC), Route("QuitWS", quit_ws, permission=PUBLIC)]
+@hookimpl
+def swarm_mounts(services): return [Page("/quit", quit)]
+""",
+    )
+    server = swarm_serve(*only.options)
+    client = server.client(login=False)
+
+    assert "internal_error" == client.post("Quit")["error_id"]
+    assert "internal_error" == client.http.get("/quit").json()["error_id"]
+    assert [{"n": 1}, "internal_error"] == [m.get("error_id", m) for m in client.stream("QuitWS")]
+    assert {"pong": True} == client.post("Ping")
+    assert 0 == server.stop()
+
+
+def test_a_store_that_fails_is_told(swarm_dists, only, swarm_serve):
+    """A store that cannot be opened stops the server, and is no crash."""
+    swarm_dists.add("abroken", "from swarmkernel import hookimpl\n@hookimpl\ndef swarm_store(): 1 / 0")
+
+    with pytest.raises(
+        StartupError, match="swarmkernel: the store cannot be opened: ZeroDivisionError"
+    ) as caught:
+        swarm_serve(*only.options)
+    assert "Traceback" not in str(caught.value)

@@ -179,7 +179,7 @@ def signature(handler: Handler) -> tuple[Parameter, ...]:
     """
     The parameters of *handler*, less the call.
 
-    Raises TypeError for an annotation that cannot be read from JSON.
+    Raises TypeError for an annotation that cannot be read from JSON, and for a default that is not JSON.
     """
     _, *found = inspect.signature(handler, eval_str=True).parameters.values()
     return tuple(_parameter(p) for p in found)
@@ -194,6 +194,8 @@ def _parameter(param: inspect.Parameter) -> Parameter:
     if kind is not Body and kind not in READERS:
         raise TypeError(f"parameter {param.name!r}: {kind} cannot be read from JSON")
     default = attrs.NOTHING if param.default is param.empty else param.default
+    if default is not attrs.NOTHING:
+        orjson.dumps(default)
     return Parameter(param.name, kind, default, optional)
 
 

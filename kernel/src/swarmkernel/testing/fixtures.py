@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,14 +16,18 @@ from swarmkernel.testing.server import LiveServer
 
 
 @pytest.fixture(name="swarm_dists")
-def _swarm_dists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeDistributions:
+def _swarm_dists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDistributions]:
     """Distributions that this process and its children see as installed."""
     folder = tmp_path / "dists"
     folder.mkdir()
     monkeypatch.syspath_prepend(str(folder))
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    return FakeDistributions(folder)
+    yield FakeDistributions(folder)
+    # Another test's plugin of the same name shall not get this one's module.
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(folder)):
+            del sys.modules[name]
 
 
 @pytest.fixture(name="swarm_boot")
