@@ -212,7 +212,12 @@ def test_new(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"), [(["Big-Name"], "'Big-Name'"), (["x", "--kind", "no"], "routes: ")]
+    ("args", "said"),
+    [
+        (["Big-Name"], "'Big-Name'"),
+        (["server"], "none of plugins, server"),
+        (["x", "--kind", "no"], "routes: "),
+    ],
 )
 def test_new_refuses(command, args, said):
     """`new` refuses what cannot be a name, and names the kinds that there are."""

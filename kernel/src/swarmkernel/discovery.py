@@ -15,6 +15,9 @@ from swarmkernel.errors import PluginError, StartupError
 
 #: The version is in the group's name: a plugin for another plugin API is not even imported.
 GROUP = "swarmkernel.v1"
+#: Settings tables of the server, which no plugin can have.
+RESERVED = frozenset({"server", "plugins"})
+_GROUPS = re.compile(r"swarmkernel\.v\d+")
 
 
 @attrs.frozen
@@ -79,7 +82,7 @@ def _has_plugins(dist: Distribution) -> bool:
         text = dist.read_text("entry_points.txt") or ""
     except UnicodeDecodeError as exc:
         text = exc.object.decode(errors="replace")
-    return f"[{GROUP}]" in text
+    return any(_GROUPS.fullmatch(line.strip(" []")) for line in text.splitlines())
 
 
 def _read(dist: Distribution) -> tuple[Package, list[Plugin]]:
@@ -87,8 +90,23 @@ def _read(dist: Distribution) -> tuple[Package, list[Plugin]]:
         raise LookupError("it has no name")
     package = Package(dist.name, dist.version, tuple(dist.requires or ()))
     origin = f"{package.name} {package.version}"
-    found = dist.entry_points.select(group=GROUP)
-    return package, [Plugin(ep.name, origin, entry_point=ep, package=package) for ep in found]
+    # Written for several plugin APIs, it counts by the entry point for this one.
+    by_name = {ep.name: ep for ep in dist.entry_points if _GROUPS.fullmatch(ep.group)}
+    by_name |= {ep.name: ep for ep in dist.entry_points.select(group=GROUP)}
+    return package, [
+        Plugin(ep.name, origin, error=_refusal(ep), entry_point=ep, package=package)
+        for ep in by_name.values()
+    ]
+
+
+def _refusal(ep: EntryPoint) -> PluginError | None:
+    if ep.group != GROUP:
+        return PluginError(f"it is written for the plugin API {ep.group}, and this server has {GROUP}")
+    if ep.name in RESERVED:
+        return PluginError(
+            f"it cannot have the name of the settings table [{ep.name}], which is the server's"
+        )
+    return None
 
 
 def _broken(dist: Distribution, reason: Exception) -> tuple[Package, list[Plugin]]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import attrs
 
+from swarmkernel.discovery import RESERVED
 from swarmkernel.errors import StartupError
 
 #: The name that stands in a template where the new plugin's shall stand.
@@ -31,9 +32,10 @@ class Template:
 
     def write(self, name: str, target: Path) -> list[Path]:
         """Write the package of a plugin *name* into the empty or absent folder *target*."""
-        if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        if not re.fullmatch("[a-z][a-z0-9_]*", name) or name in RESERVED:
             raise StartupError(
-                f"{name!r} cannot be a plugin's name: lower-case letters, digits and _, a letter first"
+                f"{name!r} cannot be a plugin's name: lower-case letters, digits and _, a letter first, "
+                f"and none of {', '.join(sorted(RESERVED))}"
             )
         try:
             if target.is_dir() and any(target.iterdir()):
