@@ -10,6 +10,7 @@ import attrs
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_onnx.folder import load_parts
+from swarmkernel_backends_onnx.graph import RunError
 from swarmkernel_backends_onnx.providers import Device, pick_device
 from swarmkernel_backends_onnx.sampler import OnnxSampler
 from swarmkernel_backends_onnx.settings import OnnxSettings
@@ -50,13 +51,9 @@ class OnnxBackend(SteppingBackend):
             return BackendError(str(exc), "invalid_parameter")
         text = str(exc).lower()
         if isinstance(exc, MemoryError) or (
-            _is_of_onnxruntime(exc) and any(w in text for w in _OUT_OF_MEMORY)
+            isinstance(exc, RunError) and any(words in text for words in _OUT_OF_MEMORY)
         ):
             return BackendError("The device ran out of memory; try a smaller picture or batch.", "gpu_oom")
-        if _is_of_onnxruntime(exc):
+        if isinstance(exc, RunError):
             return BackendError(f"The model could not be run: {str(exc)[:300]}", "model_failed")
         return exc
-
-
-def _is_of_onnxruntime(exc: Exception) -> bool:
-    return type(exc).__module__.startswith("onnxruntime")

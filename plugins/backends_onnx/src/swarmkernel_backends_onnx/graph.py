@@ -25,6 +25,10 @@ _DTYPES = {
 }
 
 
+class RunError(Exception):
+    """A graph could not be run. onnxruntime raises plain RuntimeErrors and types of its own, from which nobody can tell."""
+
+
 @attrs.frozen
 class Input:
     """What a graph takes under one name: a tensor of that type and shape, whose free axes are names or None."""
@@ -71,7 +75,15 @@ class Graph:
         return ort.OrtValue.ortvalue_from_numpy(wanted, self.device.memory, self.device.number)
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Array]:
-        """The outputs of these names; what is fed is an array, or what `put` gave."""
+        """The outputs of these names; what is fed is an array, or what `put` gave. RunError when it fails."""
+        try:
+            return self._run(outputs, feeds)
+        except MemoryError:
+            raise
+        except Exception as exc:
+            raise RunError(f"{self.name}: {exc}") from exc
+
+    def _run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Array]:
         binding = self.session.io_binding()
         for name, value in feeds.items():
             bound = self.put(name, value) if isinstance(value, np.ndarray) else value
