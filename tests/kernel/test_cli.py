@@ -70,6 +70,9 @@ def test_check(command, swarm_dists, tmp_path):
     (tmp_path / "swarmkernel.toml").write_text("[basic_api]\nmax_presets = 7\n")
     assert 0 == command("check", "--only", "store_sql")[0]
     assert "enabled: ghost: no installed plugin" in command("check", "--only", "ghost")[2]
+    code, _, err = command("check", "--disable", "ghost", "--disable", "swarmkernel-admin-api")
+    assert (1, True) == (code, "disabled: ghost: no installed plugin" in err)
+    assert "admin" not in err
 
 
 def test_missing_settings_file(command, tmp_path):
@@ -100,3 +103,28 @@ def swarm_commands(): return [greet]
     ).stdout
     assert "greet" in help_
     assert "serve" in help_
+
+
+@pytest.mark.parametrize(
+    ("code", "required", "said"),
+    [
+        ("", '["ghost"]', "swarmkernel: required plugins missing: ghost"),
+        (
+            "from swarmkernel import hookimpl\n@hookimpl\ndef swarm_commands(): return [print]",
+            "[]",
+            "no click command",
+        ),
+    ],
+    ids=["settings", "plugin"],
+)
+def test_help_whatever_is_wrong(swarm_dists, monkeypatch, code, required, said):
+    """The help is there although the settings or a plugin are wrong, and says so."""
+    swarm_dists.add("abroken", code)
+    monkeypatch.setenv("SWARMKERNEL_PLUGINS__REQUIRED", required)
+
+    done = subprocess.run(
+        [sys.executable, "-m", "swarmkernel", "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert "serve" in done.stdout
+    assert said in done.stderr

@@ -56,7 +56,7 @@ def _requirements(ep: EntryPoint) -> tuple[set[str], set[str]]:
 
 def _distributions(top: str, provided: Mapping[str, list[str]]) -> set[str]:
     """What may bring a package: whoever installed it, or else its namesake."""
-    return {normal(name) for name in provided.get(top, [top])}
+    return {normal(name) for name in provided.get(top, [top]) if name}  # a broken one has none
 
 
 def _files(package: str) -> list[Path]:
@@ -64,7 +64,8 @@ def _files(package: str) -> list[Path]:
     if spec is None:
         return []
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    return sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(spec.origin or "")]
+    files = sorted(path for folder in folders for path in folder.rglob("*.py")) or [Path(spec.origin or "")]
+    return [path for path in files if path.suffix == ".py"]
 
 
 def _imports(tree: ast.Module, path: Path) -> Iterator[Import]:
