@@ -16,6 +16,11 @@ ifeq (,$(filter onnx torch,$(ENGINE)))
 $(error ENGINE is onnx or torch, not "$(ENGINE)")
 endif
 
+# An engine that was asked for is used, whatever the data folder was first used with.
+ifneq (,$(filter command environment,$(firstword $(origin ENGINE))))
+run: export SWARMKERNEL_BACKEND_API__ENGINE := $(ENGINE)
+endif
+
 .PHONY: run test soak lint types format bench docs starter-model clean
 
 run: $(VENV)/.run-$(ENGINE)

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,26 +21,42 @@ def _is_set_up(engine):
     return (ROOT / ".venv" / f".run-{engine}").exists()
 
 
-@pytest.mark.parametrize(
-    ("engine", "number"),
-    [
-        pytest.param(
-            engine,
-            number,
-            marks=pytest.mark.skipif(not _is_set_up(engine), reason=f"make has not installed {engine} here"),
-        )
-        for engine, number in (("onnx", signal.SIGINT), ("torch", signal.SIGTERM))
-    ],
+@pytest.mark.skipif(not _is_set_up("onnx"), reason="make has not installed onnx here")
+def test_make_run(tmp_path):
+    """`make run PORT=... DATA_DIR=...` serves there, and Ctrl-C ends all cleanly."""
+    with making(tmp_path / "data", signal.SIGINT) as client:
+        assert "status" in client.post("GetCurrentStatus")
+
+    assert (tmp_path / "data" / "swarmkernel.db").exists()
+
+
+@pytest.mark.skipif(
+    not (_is_set_up("onnx") and _is_set_up("torch")), reason="make has not installed both here"
 )
-def test_make_run(tmp_path, engine, number):
-    """`make run PORT=... DATA_DIR=... ENGINE=...` serves there, and a signal to its process group ends all cleanly."""
+def test_make_run_with_an_engine(tmp_path, ready):
+    """`make run ENGINE=...` uses that engine in a data folder that was used with another, and `make run` goes on with it."""
+    used = []
+    for words in (["ENGINE=onnx"], ["ENGINE=torch"], []):
+        with making(tmp_path / "data", signal.SIGTERM, *words) as client:
+            backends = ready(client).post("ListBackends").values()
+            used.append([backend["type"] for backend in backends if backend["status"] == "running"])
+            assert 1 == len(
+                client.post("GenerateText2Image", prompt="a red circle", images=1, steps=2)["images"]
+            )
+
+    assert [["onnx"], ["torch"], ["torch"]] == used
+
+
+@contextmanager
+def making(folder, number, *words):
+    """A client of the server that `make run` starts, which this signal to its process group ends cleanly."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     make = subprocess.Popen(
-        ["make", "run", f"ENGINE={engine}", f"PORT={port}", f"DATA_DIR={tmp_path / 'data'}"],
+        ["make", "run", f"PORT={port}", f"DATA_DIR={folder}", *words],
         cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))},
+        env={k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "ENGINE"))},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -59,7 +76,7 @@ def test_make_run(tmp_path, engine, number):
     try:
         assert ready.wait(120), lines
         client = Client(f"http://127.0.0.1:{port}").login()
-        assert "status" in client.post("GetCurrentStatus")
+        yield client
         client.close()
     finally:
         os.killpg(make.pid, number)
@@ -68,7 +85,6 @@ def test_make_run(tmp_path, engine, number):
         make.stdout.close()
 
     assert [] == [line for line in lines if re.search(r"Traceback|stopping at once|CRITICAL", line)]
-    assert (tmp_path / "data" / "swarmkernel.db").exists()
     with socket.socket() as again:
         again.bind(("127.0.0.1", port))
 

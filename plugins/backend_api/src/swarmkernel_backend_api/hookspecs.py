@@ -27,6 +27,7 @@ def backend_defaults(services: "Services") -> Iterable[NewBackend]:
     """
     Proposes backends for a first start: called once in the life of a data directory, when there has never been a backend.
     What an operator deletes later stays deleted. Called again when somebody runs the installation, who may want them back or
-    want none of them.
+    want none of them, and while the setting `engine` names a type: of the types with common `compat_classes` only that one is
+    then added.
     """
     return ()

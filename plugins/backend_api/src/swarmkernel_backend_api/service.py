@@ -11,6 +11,7 @@ from operator import attrgetter
 from swarmkernel import Plugins, Services, Store, Vault
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.claims import Claims
+from swarmkernel_backend_api.engines import to_add
 from swarmkernel_backend_api.errors import BackendError
 from swarmkernel_backend_api.interpreters import offering
 from swarmkernel_backend_api.records import Records
@@ -33,16 +34,25 @@ async def running(services: Services) -> AsyncIterator[None]:
     services.add(Claims, claims)
     cleaner = asyncio.create_task(free_when_idle(backends, claims, settings))
     try:
+        missing = await _missing(plugins, backends, services)
         await backends.load()
-        if not await records.ever():
-            found = plugins.collect("backend_defaults", key=attrgetter("type_id", "title"), services=services)
-            await add_defaults(backends, found.values())
+        await add_defaults(backends, missing)
         yield
     finally:
         cleaner.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await cleaner
         await backends.close()
+
+
+async def _missing(plugins: Plugins, backends: Backends, services: Services) -> list[NewBackend]:
+    """The backends that packages propose and that this start adds."""
+    engine, records = backends.limits.engine, backends.records
+    if not engine and await records.ever():
+        return []
+    key = attrgetter("type_id", "title")
+    proposed = plugins.collect("backend_defaults", key=key, services=services)
+    return await to_add(records, backends.types, engine, list(proposed.values()))
 
 
 async def add_defaults(backends: Backends, proposed: Iterable[NewBackend]) -> None:

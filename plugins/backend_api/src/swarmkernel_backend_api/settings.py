@@ -10,6 +10,8 @@ from swarmkernel_backend_api.interpreters import absolute
 class BackendApiSettings:
     """How backends are started, watched, ended and kept."""
 
+    engine: str = ""
+    """A backend type that is to be used: each start sees that one runs, and switches off other types for the same models."""
     lock_settings: bool = False
     """Refuse the routes that add, delete, edit, toggle or restart backends."""
     max_init_attempts: int = 3
