@@ -1,13 +1,16 @@
 """Models that only backends have, beside those that are here."""
 
+import asyncio
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 import pytest
 
 from swarmkernel import MemoryStore
-from swarmkernel_backend_api import BackendSlot, BackendType, NoSettings
-from swarmkernel_models_api import Model, ModelFolder, ModelList, Models
+from swarmkernel_backend_api import BackendError, BackendSlot, BackendType, NoSettings, Status
+from swarmkernel_backend_api.testing import fleet, until
+from swarmkernel_models_api import Model, ModelFolder, ModelList, Models, ModelsRefreshed
 from swarmkernel_models_api.loading import load_request
 from swarmkernel_models_api.remote import RemoteModels, has_model
 
@@ -61,6 +64,52 @@ async def test_they_come_and_go(here) -> None:
     assert ["both.safetensors", "three"] == [each.name for each in models.list()]
     slots.clear()
     assert ["both.safetensors"] == [each.name for each in models.list()]
+
+
+@attrs.define
+class Far:
+    """A backend that looks for models when it is told to, or does not."""
+
+    settings: NoSettings
+    looked: ClassVar[int] = 0
+    how: ClassVar[str] = "well"
+
+    async def start(self):
+        Far.looked = 0
+
+    async def stop(self): ...
+
+    async def refresh_models(self, _request):
+        Far.looked += 1
+        if self.how == "badly":
+            raise BackendError("out of reach")
+        if self.how == "slowly":
+            await asyncio.sleep(60)
+        return ModelsRefreshed()
+
+
+@pytest.mark.parametrize("how", ["well", "badly", "slowly"])
+async def test_backends_look_too(monkeypatch, how) -> None:
+    """Backends that can look for new models do so when the folders are scanned; one that fails or hangs holds nothing up."""
+    monkeypatch.setattr(Far, "how", how)
+    kinds = [
+        BackendType(name, name, make=make, settings=NoSettings, in_process=True)
+        for name, make in (("far", Far), ("near", lambda _: Near()))
+    ]
+    async with asyncio.timeout(20), fleet(kinds) as backends:
+        slots = [await backends.add(kind.id) for kind in kinds]
+        await until(backends, lambda: all(slot.status is Status.RUNNING for slot in slots))
+        remote = RemoteModels(backends, patience=0.1)
+        await Models([], MemoryStore(), remote=remote).refresh()
+        assert 1 == Far.looked
+
+
+class Near:
+    """A backend that cannot."""
+
+    async def start(self): ...
+
+    async def stop(self): ...
 
 
 async def test_rules_hold_for_them() -> None:

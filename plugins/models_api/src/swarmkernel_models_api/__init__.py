@@ -1,7 +1,15 @@
 """Model folders, safetensors headers, architecture detection, listing and selection."""
 
 from swarmkernel import hookimpl
-from swarmkernel_models_api.capability import LOAD_MODEL, Loaded, LoadModel, LoadProgress
+from swarmkernel_models_api.capability import (
+    LOAD_MODEL,
+    REFRESH_MODELS,
+    Loaded,
+    LoadModel,
+    LoadProgress,
+    ModelsRefreshed,
+    RefreshModels,
+)
 from swarmkernel_models_api.classes import CLASSES, COMPAT_CLASSES, CompatClass, ModelClass
 from swarmkernel_models_api.errors import ModelError, ModelLoadError
 from swarmkernel_models_api.forms import form_misfit
@@ -19,6 +27,7 @@ __all__ = [
     "KINDS",
     "LOAD_MODEL",
     "LOAD_MODELS_NOW",
+    "REFRESH_MODELS",
     "CompatClass",
     "LoadModel",
     "LoadProgress",
@@ -31,7 +40,9 @@ __all__ = [
     "ModelList",
     "ModelLoadError",
     "Models",
+    "ModelsRefreshed",
     "ModelsSettings",
+    "RefreshModels",
     "find_model",
     "form_misfit",
     "hookimpl",

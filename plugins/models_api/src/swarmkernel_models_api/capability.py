@@ -1,4 +1,4 @@
-"""The one ability that the model routes need of a backend."""
+"""What this package needs of backends."""
 
 from __future__ import annotations
 
@@ -41,6 +41,16 @@ class Loaded:
     name: str
 
 
+@attrs.frozen
+class RefreshModels:
+    """Look for models anew, because somebody wants to see what there is now."""
+
+
+@attrs.frozen
+class ModelsRefreshed:
+    """It is done: the backend's `models` are what there is."""
+
+
 LOAD_MODEL: Final = Capability(
     "load_model",
     LoadModel,
@@ -49,3 +59,12 @@ LOAD_MODEL: Final = Capability(
     streams=True,
 )
 """`load_model(request)` of a backend: an async generator of `LoadProgress`, then one `Loaded`."""
+
+REFRESH_MODELS: Final = Capability(
+    "refresh_models",
+    RefreshModels,
+    ModelsRefreshed,
+    at="swarmkernel_models_api.capability:REFRESH_MODELS",
+    streams=False,
+)
+"""`refresh_models(request)` of a backend that has models of its own: called when the server looks for new ones."""

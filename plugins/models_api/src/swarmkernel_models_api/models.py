@@ -129,7 +129,7 @@ class Models:
         self._facts = {record.key: record.value for record in await self._saved().items()}
 
     async def refresh(self) -> None:
-        """Scan the folders, in a thread. What was changed before the call is seen when this returns.
+        """Scan the folders, in a thread, and have backends elsewhere look. What was changed before the call is seen when this returns.
 
         Callers that come while a scan runs share the next one.
         """
@@ -140,6 +140,7 @@ class Models:
                 number = self._scans_begun
                 await self._rescan()
                 self._scans_done = number
+        await self._remote.refresh()
 
     async def _rescan(self) -> None:
         """Look at what is new or changed, and show and save it in steps: the first scan may take minutes."""

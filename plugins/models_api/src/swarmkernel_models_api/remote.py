@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
 import attrs
 
-from swarmkernel_backend_api import BackendSlot
+from swarmkernel_backend_api import BackendError, BackendSlot
+from swarmkernel_models_api.capability import REFRESH_MODELS, RefreshModels
 from swarmkernel_models_api.names import Shelf
 from swarmkernel_models_api.types import MAIN, Model
+
+log = logging.getLogger(__name__)
 
 
 def stem(name: str) -> str:
@@ -36,11 +41,29 @@ def has_model(slot: BackendSlot, model: Model) -> bool:
 
 @attrs.define(eq=False)
 class RemoteModels:
-    """The models of all backends that have their own, put together anew when one of them has others."""
+    """The models of all backends that have their own, put together anew when one of them has others.
+
+    `patience` is how long (seconds) one of them may take to look for new ones.
+    """
 
     backends: Iterable[BackendSlot] = ()
+    patience: float = 30.0
     _lists: list[ModelList] = attrs.field(factory=list, init=False)
     _shelves: dict[str, tuple[Shelf, Shelf]] = attrs.field(factory=dict, init=False)
+
+    async def refresh(self) -> None:
+        """Have backends that run and have models of their own look for new ones; none is waited for very long."""
+        able = [slot for slot in self.backends if slot.serving and REFRESH_MODELS.name in slot.abilities]
+        await asyncio.gather(*map(self._refresh, able))
+
+    async def _refresh(self, slot: BackendSlot) -> None:
+        try:
+            async with asyncio.timeout(self.patience):
+                await slot.ask(REFRESH_MODELS, RefreshModels())
+        except TimeoutError:
+            log.warning("%s did not look for new models within %g seconds", slot.label, self.patience)
+        except BackendError as error:
+            log.warning("%s did not look for new models: %s", slot.label, error.text)
 
     def beside(self, local: Shelf, kind: str) -> Shelf:
         """The models of *local* and those that backends have beside them; a name that both have is the local one."""
