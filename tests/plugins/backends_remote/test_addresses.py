@@ -5,7 +5,8 @@ import pytest
 from swarmkernel_backend_api import BackendError, Status
 from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings, SwarmSettings
-from swarmkernel_backends_remote.addresses import Target, addresses_of, check
+from swarmkernel_backends_remote.addresses import Rules, Target
+from swarmkernel_backends_remote.connection import headers_of
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 
 
@@ -68,13 +69,41 @@ def test_no_addresses(text, told):
 def test_never(address, allowed):
     """Link-local addresses and metadata services are never connected to, in whatever form and whatever is listed."""
     with pytest.raises(BackendError, match="no backend may have"):
-        check("host", address, allowed)
+        Rules(RemoteSettings(allowed_hosts=allowed)).check("host", address)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "192.168.1.7", "::1", "fd00::1", "8.8.8.8"])
 def test_any(address):
-    """Nothing listed allows private addresses and public ones."""
-    check("host", address, [])
+    """Nothing listed allows private addresses and public ones to whoever runs the server."""
+    Rules().check("host", address)
+
+
+@pytest.mark.parametrize(
+    ("address", "fits"),
+    [
+        ("127.0.0.1", False),
+        ("10.1.2.3", False),
+        ("172.16.0.1", False),
+        ("192.168.1.7", False),
+        ("100.64.0.1", False),
+        ("::1", False),
+        ("fd00::1", False),
+        ("::ffff:127.0.0.1", False),
+        ("64:ff9b::7f00:1", False),
+        ("2002:7f00:1::1", False),
+        ("8.8.8.8", True),
+        ("2606:4700:4700::1111", True),
+        ("::ffff:8.8.8.8", True),
+    ],
+)
+def test_private_addresses_with_accounts(address, fits):
+    """Where others than the operator may add backends, private addresses must be listed, and the text says where and how."""
+    rules = Rules(has_accounts=lambda: True)
+    if fits:
+        rules.check("host", address)
+    else:
+        with pytest.raises(BackendError, match=r'set allowed_hosts = \["host"\] under \[backends_remote\]'):
+            rules.check("host", address)
 
 
 @pytest.mark.parametrize(
@@ -94,13 +123,15 @@ def test_any(address):
         ("::1", "any", "::1", True),
     ],
 )
-def test_rules(rule, host, address, fits):
-    """Names allow themselves, networks what is in them; nothing else."""
+@pytest.mark.parametrize("accounts", [False, True])
+def test_rules(rule, host, address, fits, accounts):
+    """Names allow themselves, networks what is in them, whether or not there are accounts; nothing else."""
+    rules = Rules(RemoteSettings(allowed_hosts=["nothing.else", rule]), lambda: accounts)
     if fits:
-        check(host, address, ["nothing.else", rule])
+        rules.check(host, address)
     else:
-        with pytest.raises(BackendError, match="allowed_hosts"):
-            check(host, address, ["nothing.else", rule])
+        with pytest.raises(BackendError, match="not among the allowed_hosts"):
+            rules.check(host, address)
 
 
 @pytest.mark.parametrize("rule", ["", "a b", "http://host", "*", "10.0.0.0/99", "host:80"])
@@ -112,15 +143,16 @@ def test_no_rules(rule):
 
 async def test_odd_spellings_of_addresses():
     """A number in any base is the address that it stands for."""
+    rules = Rules(RemoteSettings(allowed_hosts=["10.0.0.0/8"]))
     for host in ("0x7f000001", "2130706433", "127.1"):
         with pytest.raises(BackendError):
-            await addresses_of(Target.of(f"http://{host}"), ["10.0.0.0/8"])
+            await rules.addresses_of(Target.of(f"http://{host}"))
 
 
 async def test_a_backend_that_is_not_allowed():
     """A backend whose address is not allowed is errored with that as its reason, and nothing is sent to it."""
     async with fleet(
-        [swarm_type(RemoteSettings(allowed_hosts=["far.example"]))], max_init_attempts=0
+        [swarm_type(Rules(RemoteSettings(allowed_hosts=["far.example"])))], max_init_attempts=0
     ) as backends:
         slot = await backends.add("swarmswarmbackend", {"Address": "http://127.0.0.1:9"})
         await until(backends, lambda: slot.status is Status.ERRORED)
@@ -129,7 +161,7 @@ async def test_a_backend_that_is_not_allowed():
 
 async def test_no_address():
     """Without an address a backend is disabled."""
-    async with fleet([swarm_type(RemoteSettings())]) as backends:
+    async with fleet([swarm_type(Rules())]) as backends:
         slot = await backends.add("swarmswarmbackend")
         await until(backends, lambda: slot.status is Status.DISABLED)
         assert "Address is empty" in slot.reason
@@ -139,11 +171,11 @@ async def test_no_address():
 def test_headers_that_cannot_be_sent(lines):
     """A line of OtherHeaders that is none is refused by its number, and not repeated."""
     with pytest.raises(BackendError, match="Line 1 of OtherHeaders"):
-        SwarmSettings(other_headers=lines).headers()
+        headers_of(SwarmSettings(other_headers=lines))
 
 
 def test_headers():
     """Lines become headers, and the secret the Authorization."""
     settings = SwarmSettings(authorization_header=" Bearer x ", other_headers="\nA: 1\r\n B : 2:3 \n")
-    assert {"A": "1", "B": "2:3", "Authorization": "Bearer x"} == settings.headers()
+    assert {"A": "1", "B": "2:3", "Authorization": "Bearer x"} == headers_of(settings)
     assert "Bearer" not in repr(settings)

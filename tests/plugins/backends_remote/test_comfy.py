@@ -20,6 +20,7 @@ from swarmkernel_backend_api import (
 )
 from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_backend import comfy_type
 from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
 from swarmkernel_t2i_api import (
@@ -40,7 +41,7 @@ def _comfy():
 
 def network(rules: RemoteSettings | None = None):
     """Backends without second tries."""
-    return fleet([comfy_type(rules or RemoteSettings())], max_init_attempts=0)
+    return fleet([comfy_type(Rules(rules or RemoteSettings()))], max_init_attempts=0)
 
 
 async def connected(backends: Backends, comfy: FakeComfy, **settings: object) -> BackendSlot:

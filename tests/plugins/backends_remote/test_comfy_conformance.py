@@ -6,7 +6,7 @@ import pytest
 from fake_comfy import painting
 
 from swarmkernel_backend_api.testing import BackendConformance
-from swarmkernel_backends_remote import RemoteSettings
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_backend import comfy_type
 from swarmkernel_t2i_api import ImageJob
 from swarmkernel_t2i_api.testing import GenerateConformance
@@ -26,12 +26,12 @@ def _painting(request):
 class TestComfy(BackendConformance):
     """The connection to a server."""
 
-    kind = comfy_type(RemoteSettings())
+    kind = comfy_type(Rules())
 
 
 class TestComfyGenerates(GenerateConformance):
     """A server that paints."""
 
-    kind = comfy_type(RemoteSettings())
+    kind = comfy_type(Rules())
     abilities: ClassVar = set()
     job = ImageJob("1", "slow", model="alpha", width=96, height=64, steps=6)

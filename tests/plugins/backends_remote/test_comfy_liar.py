@@ -10,6 +10,7 @@ from test_comfy import connected, generated, job, true
 from swarmkernel_backend_api import BackendError, Status, WorkerLostError
 from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_backend import comfy_type
 from swarmkernel_backends_remote.comfy_events import MAX_PREVIEW, Run
 from swarmkernel_t2i_api import EncodedOutput
@@ -59,7 +60,7 @@ LOST = [
 @pytest.mark.parametrize("path", ["/object_info/KSampler", "/history/"])
 async def test_answers_that_are_none(comfy: FakeComfy, path: str, answer, told: str) -> None:
     """An answer that is none, too long or led astray is an error that says why: of the backend, or of the one job."""
-    async with fleet([comfy_type(RULES)], max_init_attempts=0) as backends:
+    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
         at_start = path.startswith("/object_info")
         if at_start:
             comfy.instead[path] = answer()
@@ -79,7 +80,7 @@ async def test_answers_that_are_none(comfy: FakeComfy, path: str, answer, told: 
 @pytest.mark.parametrize(("answer", "told"), LOST)
 async def test_answers_that_do_not_come(comfy: FakeComfy, answer, told: str) -> None:
     """An answer that does not come, or comes from something before the server, loses the job, so that it may go elsewhere."""
-    async with fleet([comfy_type(RULES)], max_init_attempts=0) as backends:
+    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
         slot = await connected(backends, comfy, ConnectionAttemptTimeoutSeconds=1)
         comfy.instead["/prompt"] = answer()
         with pytest.raises(WorkerLostError, match=told):
@@ -97,7 +98,7 @@ async def test_answers_that_do_not_come(comfy: FakeComfy, answer, told: str) -> 
 )
 async def test_odd_refusals(comfy: FakeComfy, answer, told: str) -> None:
     """An odd answer to a graph is a refusal, and an id that leads elsewhere is none."""
-    async with fleet([comfy_type(RULES)], max_init_attempts=0) as backends:
+    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
         slot = await connected(backends, comfy)
         comfy.instead["/prompt"] = JSONResponse(answer)
         with pytest.raises(BackendError, match=told):
@@ -106,7 +107,7 @@ async def test_odd_refusals(comfy: FakeComfy, answer, told: str) -> None:
 
 async def test_a_job_that_is_forgotten(comfy: FakeComfy) -> None:
     """A job that is neither queued nor in the history is lost, so that it may be made again."""
-    async with fleet([comfy_type(RULES)], max_init_attempts=0) as backends:
+    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
         slot = await connected(backends, comfy)
         comfy.instead["/prompt"] = JSONResponse({"prompt_id": "gone", "number": 1, "node_errors": {}})
         with pytest.raises(WorkerLostError, match="no longer knows of the job"):
@@ -115,7 +116,7 @@ async def test_a_job_that_is_forgotten(comfy: FakeComfy) -> None:
 
 async def test_a_server_that_was_out_of_reach_ends_the_job_later(comfy: FakeComfy) -> None:
     """A job whose interrupt did not arrive is interrupted when the server is back."""
-    async with fleet([comfy_type(RULES)], max_init_attempts=0) as backends:
+    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
         slot = await connected(backends, comfy)
         comfy.ran.clear()
         running = asyncio.create_task(generated(slot, job("hang")))

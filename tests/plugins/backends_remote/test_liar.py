@@ -23,6 +23,7 @@ from swarmkernel_backend_api import (
 )
 from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
 from swarmkernel_t2i_api import GENERATE, EncodedOutput, EncodedPreview, ImageJob, LoraUse, Progress
@@ -39,7 +40,7 @@ async def _liar():
 
 def network(**limits):
     """Backends with impatient settings and small answers."""
-    return fleet([swarm_type(RULES)], max_init_attempts=0, **limits)
+    return fleet([swarm_type(Rules(RULES))], max_init_attempts=0, **limits)
 
 
 async def connected(backends: Backends, liar: Liar, **settings: object) -> BackendSlot:
@@ -381,6 +382,6 @@ async def test_a_slow_answer(liar: Liar) -> None:
     """An answer that comes too slowly is given up, however steadily it comes."""
     liar.says["ListBackends"] = lambda _: slowly()
     rules = RemoteSettings(answer_seconds=0.3)
-    async with asyncio.timeout(10), fleet([swarm_type(rules)], max_init_attempts=0) as backends:
+    async with asyncio.timeout(10), fleet([swarm_type(Rules(rules))], max_init_attempts=0) as backends:
         slot = await connected(backends, liar, ConnectionAttemptTimeoutSeconds=1)
         assert (Status.ERRORED, "did not answer within 1.3 seconds") == (slot.status, slot.reason[-34:-1])

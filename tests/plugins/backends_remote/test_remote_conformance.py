@@ -9,7 +9,7 @@ from liar import lying, png, url
 
 from swarmkernel_backend_api import BackendSlot
 from swarmkernel_backend_api.testing import BackendConformance
-from swarmkernel_backends_remote import RemoteSettings
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 from swarmkernel_t2i_api import ImageJob
 from swarmkernel_t2i_api.testing import GenerateConformance
@@ -36,18 +36,18 @@ async def _painting(request):
 class TestControl(BackendConformance):
     """The connection to another server."""
 
-    kind = swarm_type(RemoteSettings())
+    kind = swarm_type(Rules())
 
 
 class TestMirror(GenerateConformance):
     """A backend over there, as a backend here."""
 
-    kind = swarm_type(RemoteSettings())
+    kind = swarm_type(Rules())
     abilities: ClassVar = set()
     job = ImageJob("1", "a cat", model="alpha", width=96, height=64, steps=6)
 
     async def _ready(self, slot: BackendSlot) -> BackendSlot:
-        ((mirror, _),) = slot.host._backend._mirrors.values()
+        (mirror,) = slot.host._backend._children.slots
         while mirror.host is None:
             await asyncio.sleep(0.01)
         return mirror

@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import re
 import socket
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 import attrs
 
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+from swarmkernel_backends_remote.hosts import is_barred, matches, plain
+from swarmkernel_backends_remote.settings import RemoteSettings
 
 MAX_ADDRESSES: Final = 4
 LOOKUP_SECONDS: Final = 20.0
-
-#: Addresses of no server of anybody's choice: this network, link-local ones, groups, and metadata services of clouds.
-_NEVER: Final = tuple(
-    map(
-        ipaddress.ip_network,
-        (
-            "0.0.0.0/8",
-            "100.100.100.200/32",
-            "168.63.129.16/32",
-            "169.254.0.0/16",
-            "224.0.0.0/3",
-            "::/128",
-            "fd00:ec2::/32",
-            "fe80::/10",
-            "fec0::/10",
-            "ff00::/8",
-        ),
-    )
-)
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-_NAME: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
+_NOT_ALLOWED: Final = "address_not_allowed"
 
 
 @attrs.frozen
@@ -86,57 +64,43 @@ def _problem(parts: SplitResult) -> str | None:
     return None
 
 
-def check_rule(rule: str) -> None:
-    """Raise ValueError unless *rule* is a host name, an address or a network."""
-    if _network(rule) is None and not _NAME.fullmatch(rule):
-        raise ValueError(f"{rule!r} is no host name, address or network")
+def _nobody() -> bool:
+    return False
 
 
-async def addresses_of(target: Target, allowed: Sequence[str]) -> list[str]:
-    """The IP addresses to connect to, and not to look up again; PeerError if one of them is not allowed."""
-    loop = asyncio.get_running_loop()
-    try:
-        async with asyncio.timeout(LOOKUP_SECONDS):
-            found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError, UnicodeError):
-        raise PeerLostError(f"The host {target.host[:100]} was not found.") from None
-    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-    for address in addresses:
-        check(target.host, address, allowed)
-    return addresses[:MAX_ADDRESSES]
+@attrs.frozen
+class Rules:
+    """What an operator allows, and whether others than the operator may add backends."""
 
+    settings: RemoteSettings = attrs.Factory(RemoteSettings)
+    has_accounts: Callable[[], bool] = _nobody
 
-def check(host: str, address: str, allowed: Sequence[str]) -> None:
-    """Raise PeerError unless a host, which stands for an IP address, may be connected to."""
-    ip = _plain(address)
-    if any(ip in network for network in _NEVER):
-        raise PeerError(f"{host[:100]} is at an address that no backend may have.", "address_not_allowed")
-    if allowed and not any(_matches(rule, host, ip) for rule in allowed):
-        raise PeerError(
-            f"{host[:100]} is not among the allowed_hosts of [backends_remote].", "address_not_allowed"
-        )
+    async def addresses_of(self, target: Target) -> list[str]:
+        """The IP addresses to connect to, and not to look up again; PeerError if one of them is not allowed."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(LOOKUP_SECONDS):
+                found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError, UnicodeError):
+            raise PeerLostError(f"The host {target.host[:100]} was not found.") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        for address in addresses:
+            self.check(target.host, address)
+        return addresses[:MAX_ADDRESSES]
 
-
-def _plain(address: str) -> Address:
-    """The address that another one stands for: an IPv4 one may come wrapped."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(ip, ipaddress.IPv4Address):
-        return ip
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip
-
-
-def _network(rule: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
-    try:
-        return ipaddress.ip_network(rule, strict=False)
-    except ValueError:
-        return None
-
-
-def _matches(rule: str, host: str, ip: Address) -> bool:
-    network = _network(rule)
-    if network is not None:
-        return ip in network
-    rule, host = rule.lower().rstrip("."), host.lower().rstrip(".")
-    return host.endswith(rule[1:]) if rule.startswith("*.") else host == rule
+    def check(self, host: str, address: str) -> None:
+        """Raise PeerError unless a host, which stands for an IP address, may be connected to."""
+        ip, allowed, shown = plain(address), self.settings.allowed_hosts, host[:100]
+        if is_barred(ip):
+            raise PeerError(f"{shown} is at an address that no backend may have.", _NOT_ALLOWED)
+        if allowed and not any(matches(rule, host, ip) for rule in allowed):
+            raise PeerError(
+                f"{shown} is not among the allowed_hosts of [backends_remote] in the settings file.",
+                _NOT_ALLOWED,
+            )
+        if not allowed and not ip.is_global and self.has_accounts():
+            raise PeerError(
+                f"{shown} is at a private address, and with accounts such a backend must be allowed: "
+                f'set allowed_hosts = ["{shown}"] under [backends_remote] in the settings file.',
+                _NOT_ALLOWED,
+            )

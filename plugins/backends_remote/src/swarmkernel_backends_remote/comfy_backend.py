@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Any, Final
 
 import attrs
@@ -20,17 +19,19 @@ from swarmkernel_backend_api import (
     Freed,
     FreeMemory,
     NotConfiguredError,
-    Status,
 )
+from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_catalogue import Catalogue
 from swarmkernel_backends_remote.comfy_events import Events
 from swarmkernel_backends_remote.comfy_job import ComfyJob
 from swarmkernel_backends_remote.comfy_server import ComfyServer
 from swarmkernel_backends_remote.comfy_settings import ComfySettings, places
-from swarmkernel_backends_remote.errors import PeerLostError
-from swarmkernel_backends_remote.relay import Relay
-from swarmkernel_backends_remote.settings import RemoteSettings
-from swarmkernel_models_api import Loaded, LoadModel
+from swarmkernel_backends_remote.errands import Errands
+from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.presence import Presence
+from swarmkernel_backends_remote.relay import Relays
+from swarmkernel_backends_remote.web import Web
+from swarmkernel_models_api import Loaded, LoadModel, ModelsRefreshed, RefreshModels
 from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,10 @@ COMFY: Final = "comfyui_api"
 LISTS_SECONDS: Final = 60.0
 FIRST_SECONDS: Final = 0.2
 AGAIN_SECONDS: Final = 2.0
-#: How long work waits for a server that is lost.
-GRACE_SECONDS: Final = 30.0
 #: The longest that one picture may take over there, with all that is queued before it.
 JOB_SECONDS: Final = 4 * 3600.0
 #: Jobs that are still to be ended there, once the server is back.
 MOST_LEFT: Final = 64
-_LAST_WORDS_SECONDS: Final = 2.0
 
 
 @attrs.define(eq=False)
@@ -54,16 +52,17 @@ class ComfyBackend:
     """One server. One socket tells of all its jobs; if that breaks and cannot be opened again at once, they are lost."""
 
     settings: ComfySettings
-    rules: RemoteSettings
+    rules: Rules
+    presence: Presence = attrs.field(init=False)
     slot: BackendSlot = attrs.field(init=False)
     server: ComfyServer | None = attrs.field(default=None, init=False)
     catalogue: Catalogue = attrs.field(factory=lambda: Catalogue({}), init=False)
     events: Events = attrs.field(factory=Events, init=False)
-    _lost_at: float | None = attrs.field(default=None, init=False)
-    _was_open: bool = attrs.field(default=False, init=False)
-    _relays: set[Relay] = attrs.field(factory=set, init=False)
+    _relays: Relays = attrs.field(factory=Relays, init=False)
+    _errands: Errands = attrs.field(factory=Errands, init=False)
+    _hears: bool = attrs.field(default=False, init=False)
+    _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _watches: list[asyncio.Task[None]] = attrs.field(factory=list, init=False)
-    _tasks: set[asyncio.Task[Any]] = attrs.field(factory=set, init=False)
     _left: deque[ComfyJob] = attrs.field(factory=lambda: deque(maxlen=MOST_LEFT), init=False)
 
     @property
@@ -75,32 +74,38 @@ class ComfyBackend:
         """Know the own slot. Until its lists are read the server has no models."""
         self.slot = slot
         slot.models = self.catalogue.models()
+        self.presence = Presence(lambda: (slot,), self.settings.allow_idle)
 
     async def start(self) -> None:
         """Read what the server has. One that is out of reach is waited for; one that refuses is an error."""
         if not self.settings.address.strip():
             raise NotConfiguredError("The setting Address is empty.")
-        self.server = server = ComfyServer.of(self.settings, self.rules)
+        self.server = server = ComfyServer(Web.of(self.settings, self.rules))
         await server.web.open()
         try:
             await self._look(server)
         except PeerLostError as error:
-            self._show_away(error)
+            self.presence.lose(error)
         self._watches = [
             asyncio.create_task(self._keep_listening(server)),
             asyncio.create_task(self._keep_looking(server)),
         ]
 
     async def stop(self) -> None:
-        """Let go of the server; interrupts that are under way may still arrive."""
+        """End what still runs over there, and let go of the server."""
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_LAST_WORDS_SECONDS)
         server, self.server = self.server, None
+        await self._relays.end(PeerLostError("This backend was stopped."))
+        await self._errands.settle()
         if server is not None:
             await server.web.close()
+
+    async def refresh_models(self, _request: RefreshModels) -> ModelsRefreshed:
+        """Read the server's lists again."""
+        await self._look(self._server())
+        return ModelsRefreshed()
 
     async def load_model(self, request: LoadModel) -> AsyncGenerator[Loaded, None]:
         """Make sure that the server has the model; it loads what a job names when that runs."""
@@ -114,15 +119,20 @@ class ComfyBackend:
 
     async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output, None]:
         """Have the server make a picture, and pass on what it tells meanwhile."""
-        work = ComfyJob(self._server(), self.events, self.catalogue, job, float(self.settings.stuck_seconds))
-        relay = Relay(self._made(work), JOB_SECONDS)
-        self._relays.add(relay)
+        server = self._server()
+        work = ComfyJob(server, self.events, self.catalogue, job, float(self.settings.stuck_seconds))
         try:
-            async with aclosing(relay.replies()) as replies:
+            async with aclosing(self._relays.follow(self._made(work), JOB_SECONDS)) as replies:
                 async for reply in replies:
                     yield reply
-        finally:
-            self._relays.discard(relay)
+        except PeerLostError as error:
+            if self.server is not None:
+                self.presence.lose(error)
+                self._wake.set()
+            raise
+        except PeerError as error:
+            raise PeerError(server.web.hide(error.text), error.error_id) from None
+        self.presence.succeed()
 
     async def _made(self, work: ComfyJob) -> AsyncGenerator[Any, None]:
         try:
@@ -130,7 +140,7 @@ class ComfyBackend:
                 async for reply in replies:
                     yield reply
         finally:
-            self._spawn(self._clean(work))
+            self._errands.run(self._clean(work))
 
     async def _clean(self, work: ComfyJob) -> None:
         try:
@@ -145,23 +155,33 @@ class ComfyBackend:
             raise PeerLostError("This backend is stopped.")
         return self.server
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     async def _keep_looking(self, server: ComfyServer) -> None:
+        """Read the server's lists now and then; one that was lost is back when they are read and its socket is open."""
         while True:
-            await asyncio.sleep(LISTS_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
+                    await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(self.presence.rest)
             try:
                 await self._look(server)
             except BackendError as error:
                 log.info("%s: its lists were not read: %s", self.slot.label, error.text)
+                if self.presence.is_lost:
+                    self.presence.lose(error)
+            else:
+                self._show_back()
+
+    def _pause(self) -> float:
+        return AGAIN_SECONDS if self.presence.is_lost and self._hears else LISTS_SECONDS
 
     async def _look(self, server: ComfyServer) -> None:
         """Read what the server has, and show it."""
-        found = await server.catalogue()
-        found.check()
+        try:
+            found = await server.catalogue()
+            found.check()
+        except PeerError as error:
+            raise PeerError(server.web.hide(error.text), error.error_id) from None
         if found.nodes != self.catalogue.nodes:
             self.catalogue, self.slot.models = found, found.models()
             if self.slot.host is not None:
@@ -173,52 +193,44 @@ class ComfyBackend:
             try:
                 await self._listen(server)
             except BackendError as error:
-                self._lose(error)
+                self._deafen(error)
             except Exception as error:
                 log.exception("%s: listening to ComfyUI failed", self.slot.label)
-                self._lose(BackendError(f"Something went wrong here ({type(error).__name__})."))
-            await asyncio.sleep(FIRST_SECONDS if self._lost_at is None else AGAIN_SECONDS)
+                self._deafen(BackendError(f"Something went wrong here ({type(error).__name__})."))
+            pause = AGAIN_SECONDS if self.presence.is_lost else FIRST_SECONDS
+            await asyncio.sleep(max(pause, self.presence.rest))
 
     async def _listen(self, server: ComfyServer) -> None:
-        if self._lost_at is not None:
-            await self._look(server)
         async with server.socket() as socket:
-            self._show_back()
+            self._hears = True
+            if self.presence.is_lost:
+                self._wake.set()
+            else:
+                self._clean_left()
             async for message in socket:
                 await self.events.hear(message)
         raise PeerLostError(f"{server.web.name} closed the connection.")
 
-    def _lose(self, error: BackendError) -> None:
-        """A connection that was open gets one more try; then the jobs over there are lost."""
-        if self._was_open:
-            self._was_open = False
-            return
-        self._show_away(error)
-        for relay in list(self._relays):
-            relay.abort(PeerLostError(error.text))
-
-    def _show_away(self, error: BackendError) -> None:
-        now = time.monotonic()
-        if self._lost_at is None:
-            self._lost_at = now
-            log.warning("%s is away: %s", self.slot.label, error.text)
-        soon = now - self._lost_at < GRACE_SECONDS
-        status = Status.IDLE if self.settings.allow_idle else Status.ERRORED
-        if (status, error.text, soon) != (self.slot.away, self.slot.reason, self.slot.restarting):
-            self.slot.set_away(status, error.text, soon=soon)
+    def _deafen(self, error: BackendError) -> None:
+        """A connection that was open gets one more try, unless too many broke of late; then the jobs over there are lost."""
+        was_open, self._hears = self._hears, False
+        if not was_open or self.presence.stumble():
+            self.presence.lose(error)
+            self._relays.abort(PeerLostError(error.text))
 
     def _show_back(self) -> None:
-        self._was_open = True
-        if self._lost_at is not None:
-            log.info("%s is back", self.slot.label)
-        self._lost_at = None
-        if self.slot.away is not None:
-            self.slot.set_away(None)
+        if not self._hears or self.presence.rest:
+            return
+        self.presence.find()
+        self._clean_left()
+
+    def _clean_left(self) -> None:
+        """End jobs that could not be ended before."""
         while self._left:
-            self._spawn(self._clean(self._left.popleft()))
+            self._errands.run(self._clean(self._left.popleft()))
 
 
-def comfy_type(rules: RemoteSettings) -> BackendType:
+def comfy_type(rules: Rules) -> BackendType:
     """The type `comfyui_api`, under an operator's rules."""
 
     def make(settings: ComfySettings) -> ComfyBackend:

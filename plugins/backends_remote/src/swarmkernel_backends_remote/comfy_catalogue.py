@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from swarmkernel_backends_remote.errors import PeerError
 from swarmkernel_models_api import Model, ModelList, stem
 
 MAX_OPTIONS: Final = 5000
+MAX_INPUTS: Final = 200
 _MAX_NAME: Final = 300
 #: Which input of which node lists the models of a kind.
 _LISTS: Final = {
@@ -57,7 +59,7 @@ class Node:
 
 
 def _inputs(said: object) -> dict[str, tuple[str, ...]]:
-    entries = said.items() if isinstance(said, dict) else ()
+    entries = islice(said.items(), MAX_INPUTS) if isinstance(said, dict) else ()
     return {name: tuple(_options(spec)) for name, spec in entries if isinstance(name, str)}
 
 
@@ -78,6 +80,11 @@ class Catalogue:
     nodes: Mapping[str, Node]
     names: Mapping[str, Mapping[str, str]] = attrs.field(init=False)
     parts: frozenset[str] = attrs.field(init=False)
+
+    @classmethod
+    def of(cls, said: Mapping[str, object]) -> Catalogue:
+        """From the entries of `object_info` by class."""
+        return cls({name: Node.of(entry) for name, entry in said.items() if isinstance(entry, dict)})
 
     def __attrs_post_init__(self) -> None:
         names = {kind: self._names(*where) for kind, where in _LISTS.items()}

@@ -77,11 +77,11 @@ class Events:
             said = await read_object(message)
         except PeerError:
             return
-        data = said.get("data")
-        if isinstance(data, dict):
-            self._event(said.get("type"), data)
+        kind, data = said.get("type"), said.get("data")
+        if isinstance(kind, str) and isinstance(data, dict):
+            self._event(kind, data)
 
-    def _event(self, kind: object, data: Mapping[str, Any]) -> None:
+    def _event(self, kind: str, data: Mapping[str, Any]) -> None:
         run = self._current if kind in _UNNAMED else None
         if (prompt_id := data.get("prompt_id")) is not None:
             run = self.runs.get(prompt_id) if isinstance(prompt_id, str) else None
@@ -105,9 +105,9 @@ class Events:
                 run.show(rest[_WORD + size :])
 
 
-def _note(run: Run, kind: object, data: Mapping[str, Any]) -> None:
+def _note(run: Run, kind: str, data: Mapping[str, Any]) -> None:
     match kind:
-        case "progress" if data.get("node") in {SAMPLER, None}:
+        case "progress" if data.get("node") in (SAMPLER, None):
             run.advance(data.get("value"), data.get("max"))
         case "progress_state":
             nodes = data.get("nodes")

@@ -16,8 +16,7 @@ from swarmkernel_backends_remote.comfy_events import Events, Run
 from swarmkernel_backends_remote.comfy_request import graph_of
 from swarmkernel_backends_remote.comfy_server import ComfyServer, check_history, image_of
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, picture
-from swarmkernel_backends_remote.swarm_mirror import most_pixels
+from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, most_pixels, picture
 from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
 
 #: How long nothing is heard before the server is asked.
@@ -58,23 +57,17 @@ class ComfyJob:
 
     async def clean(self) -> None:
         """Leave nothing of the job over there, neither running nor told of."""
-        found = await self._id_there()
-        if found is None:
+        if self._sent is None:
+            return
+        try:
+            found, known = await self._sent, True
+        except PeerLostError:
+            found, known = self.id, False  # it may have arrived, or arrive still
+        except PeerError:
             return
         if not self.has_ended:
-            await self.server.interrupt(found)
+            await self.server.interrupt(found, known=known)
         await self.server.forget(found)
-
-    async def _id_there(self) -> str | None:
-        """What the job is called there, as soon as that is known; None if the server did not take it."""
-        if self._sent is None:
-            return None
-        try:
-            return await self._sent
-        except PeerLostError:
-            return self.id  # it may have arrived
-        except PeerError:
-            return None
 
     async def _submit(self, run: Run, graph: Mapping[str, Any]) -> None:
         """Send the graph. Who stops listening meanwhile does not keep the answer from coming, with the id to end it by."""

@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import attrs
 
-from swarmkernel_backends_remote.addresses import Target
-from swarmkernel_backends_remote.comfy_catalogue import CLASSES, Catalogue, Node
+from swarmkernel_backends_remote.comfy_catalogue import CLASSES, Catalogue
 from swarmkernel_backends_remote.comfy_events import failure, refusal
 from swarmkernel_backends_remote.comfy_graph import SAVE
-from swarmkernel_backends_remote.comfy_settings import ComfySettings
-from swarmkernel_backends_remote.comfy_web import ComfyWeb
 from swarmkernel_backends_remote.errors import PeerError
-from swarmkernel_backends_remote.settings import RemoteSettings
+from swarmkernel_backends_remote.web import Web
 
 if TYPE_CHECKING:
     from swarmkernel_backends_remote.sockets import ClientConnection
@@ -30,29 +27,23 @@ _QUEUES: Final = {"queue_running": "running", "queue_pending": "pending"}
 #: How often, and how long apart, a job is asked for that should end now.
 _ENDING: Final = 20
 _ENDING_SECONDS: Final = 0.25
+_CLASS_MIB: Final = 8
 
 
 @attrs.define(eq=False)
 class ComfyServer:
     """One server, as one of its clients."""
 
-    web: ComfyWeb
+    web: Web
     client_id: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
-
-    @classmethod
-    def of(cls, settings: ComfySettings, rules: RemoteSettings) -> ComfyServer:
-        """The server that a backend's settings name. PeerError if they cannot be right."""
-        seconds = float(max(1, settings.connection_attempt_timeout_seconds))
-        return cls(ComfyWeb(Target.of(settings.address), rules, settings.headers(), seconds))
 
     async def catalogue(self) -> Catalogue:
         """What the server has."""
-        nodes = {}
-        for name in CLASSES:
-            said = (await self.web.object("GET", f"/object_info/{name}")).get(name)
-            if isinstance(said, dict):
-                nodes[name] = Node.of(said)
-        return Catalogue(nodes)
+        said = {
+            name: (await self.web.object("GET", f"/object_info/{name}", most_mib=_CLASS_MIB)).get(name)
+            for name in CLASSES
+        }
+        return await asyncio.to_thread(Catalogue.of, said)
 
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[ClientConnection]:
@@ -78,7 +69,7 @@ class ComfyServer:
     async def submit(self, graph: Mapping[str, Any], prompt_id: str) -> str:
         """Queue a graph, and give its id: the one wanted, unless the server is too old for that."""
         body = {"prompt": graph, "client_id": self.client_id, "prompt_id": prompt_id}
-        answer = await self.web.object("POST", "/prompt", json=body)
+        answer = await self.web.object("POST", "/prompt", body=body, may_refuse=True)
         found = answer.get("prompt_id")
         if "error" in answer or not isinstance(found, str) or not _ID.fullmatch(found):
             raise refusal(answer)
@@ -101,27 +92,35 @@ class ComfyServer:
 
     async def view(self, image: Mapping[str, str]) -> bytes:
         """The file of a picture."""
-        return await self.web.file("/view", image)
+        return await self.web.file("GET", "/view", params=image)
 
-    async def interrupt(self, prompt_id: str) -> None:
-        """End a job, and nothing else, wherever it is. Servers of before prompt ids interrupt whatever runs."""
+    async def interrupt(self, prompt_id: str, *, known: bool = True) -> None:
+        """End a job, and nothing else, wherever it is; one that is not `known` may still be on its way there.
+
+        Servers of before 2025 interrupt whatever runs.
+        """
         for _ in range(_ENDING):
-            await self.web.tell("/queue", {"delete": [prompt_id]})
+            await self._tell("/queue", {"delete": [prompt_id]})
             place = await self.place(prompt_id)
-            if place is None:
+            if place is None and known:
                 break
+            known = known or place is not None
             if place == "running":
                 with suppress(PeerError):  # it may have ended this moment
-                    await self.web.tell("/interrupt", {"prompt_id": prompt_id})
+                    await self._tell("/interrupt", {"prompt_id": prompt_id})
             await asyncio.sleep(_ENDING_SECONDS)
 
     async def forget(self, prompt_id: str) -> None:
         """Take a job that has ended out of the history."""
-        await self.web.tell("/history", {"delete": [prompt_id]})
+        await self._tell("/history", {"delete": [prompt_id]})
 
     async def free(self, *, system_ram: bool) -> None:
         """Have the models unloaded; with `system_ram` whatever else is kept too."""
-        await self.web.tell("/free", {"unload_models": True, "free_memory": system_ram})
+        await self._tell("/free", {"unload_models": True, "free_memory": system_ram})
+
+    async def _tell(self, path: str, body: Mapping[str, Any]) -> None:
+        """POST to a route that answers nothing of interest."""
+        await self.web.file("POST", path, body=body)
 
 
 def image_of(outputs: object) -> dict[str, str] | None:

@@ -10,6 +10,7 @@ import re
 from typing import Any, Final
 
 from swarmkernel_backends_remote.errors import PeerError
+from swarmkernel_t2i_api import ImageJob
 
 #: Pixels of any picture, however large the one that was asked for.
 MAX_PIXELS: Final = 1 << 26
@@ -17,6 +18,11 @@ PREVIEW_PIXELS: Final = 1 << 22
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 _STARTS: Final = ((b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
 _DATA_URL: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
+
+
+def most_pixels(job: ImageJob) -> int:
+    """How large a picture may be that comes for a job: servers may enlarge it four times a side."""
+    return min(16 * job.width * job.height, MAX_PIXELS)
 
 
 async def picture(data: bytes, most_pixels: int) -> Any:

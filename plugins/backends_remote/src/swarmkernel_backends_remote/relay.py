@@ -19,7 +19,7 @@ _ROOM: Final = 8
 class _End:
     """How it ended."""
 
-    error: Exception | None = None
+    error: BaseException | None = None
 
 
 @attrs.define(eq=False)
@@ -28,41 +28,67 @@ class Relay:
 
     source: AsyncGenerator[Any, None]
     seconds: float
+    task: asyncio.Task[None] = attrs.field(init=False)
     _queue: asyncio.Queue[Any] = attrs.field(factory=lambda: asyncio.Queue(_ROOM), init=False)
-    _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _error: PeerLostError | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.task = asyncio.create_task(self._run())
+        self.task.add_done_callback(self._end)
 
     def abort(self, error: PeerLostError) -> None:
         """End it with an error."""
-        if self._task is not None:
-            self._error = error
-            self._task.cancel()
+        self._error = error
+        self.task.cancel()
 
     async def replies(self) -> AsyncGenerator[Any, None]:
         """What the source gives; who stops listening ends it."""
-        self._task = asyncio.create_task(self._run())
         try:
             while not isinstance(reply := await self._queue.get(), _End):
                 yield reply
             if reply.error is not None:
                 raise reply.error
         finally:
-            self._task.cancel()
+            self.task.cancel()
 
     async def _run(self) -> None:
-        end = _End()
+        async with asyncio.timeout(self.seconds), aclosing(self.source) as replies:
+            async for reply in replies:
+                await self._queue.put(reply)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        """Tell whoever listens how it ended, be it before it began."""
+        error: BaseException | None = self._error if task.cancelled() else task.exception()
+        if isinstance(error, TimeoutError):
+            error = PeerLostError(f"The other server took more than {self.seconds:g} seconds.")
+        if self._queue.full():
+            self._queue.get_nowait()
+        self._queue.put_nowait(_End(error))
+
+
+@attrs.define(eq=False)
+class Relays:
+    """The work that a backend follows."""
+
+    _relays: set[Relay] = attrs.field(factory=set, init=False)
+
+    async def follow(self, source: AsyncGenerator[Any, None], seconds: float) -> AsyncGenerator[Any, None]:
+        """What a source gives, for at most so long, unless it is ended from elsewhere."""
+        relay = Relay(source, seconds)
+        self._relays.add(relay)
         try:
-            async with asyncio.timeout(self.seconds), aclosing(self.source) as replies:
+            async with aclosing(relay.replies()) as replies:
                 async for reply in replies:
-                    await self._queue.put(reply)
-        except TimeoutError:
-            end = _End(PeerLostError(f"The other server took more than {self.seconds:g} seconds."))
-        except asyncio.CancelledError:
-            end = _End(self._error)
-            raise
-        except Exception as error:  # noqa: BLE001  # whoever listens hears of whatever it was
-            end = _End(error)
+                    yield reply
         finally:
-            if self._queue.full():
-                self._queue.get_nowait()
-            self._queue.put_nowait(end)
+            self._relays.discard(relay)
+
+    def abort(self, error: PeerLostError) -> None:
+        """End all of it with an error."""
+        for relay in self._relays:
+            relay.abort(error)
+
+    async def end(self, error: PeerLostError) -> None:
+        """End all of it with an error, and return when it has ended here."""
+        self.abort(error)
+        await asyncio.gather(*(relay.task for relay in self._relays), return_exceptions=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from attrs.validators import ge, gt
 
-from swarmkernel_backends_remote.addresses import check_rule
+from swarmkernel_backends_remote.hosts import check_rule
 
 
 def _rules(_instance: object, _attribute: attrs.Attribute[list[str]], value: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from swarmkernel_models_api import CLASSES, COMPAT_CLASSES, Metadata, Model
 
 SWARM: Final = "swarmswarmbackend"
 MAX_BACKENDS: Final = 64
+#: How many entries are looked at, whatever they are.
+MAX_ENTRIES: Final = 1000
 MAX_SLOTS: Final = 256
 MAX_MODELS: Final = 5000
 _MAX_NAME: Final = 300
@@ -24,7 +27,10 @@ _COMING: Final = frozenset({"loading", "waiting"})
 
 @attrs.frozen
 class RemoteBackend:
-    """A backend there. `loads`: it can load models. `coming`: it does not run yet. `via`: servers behind that one."""
+    """A backend there. `loads`: it can load models. `coming`: it does not run yet. `via`: servers behind that one.
+
+    `origin` is the same over whichever servers one gets to it.
+    """
 
     id: int
     type: str
@@ -35,6 +41,7 @@ class RemoteBackend:
     model: str | None = None
     via: tuple[str, ...] = ()
     coming: bool = False
+    origin: str = ""
 
     @property
     def key(self) -> tuple[int, str, bool]:
@@ -42,18 +49,26 @@ class RemoteBackend:
         return self.id, self.type, self.loads
 
 
-def read_backends(answer: Mapping[str, Any], own_id: str, *, forwarding: bool) -> list[RemoteBackend]:
-    """The backends there that run or soon will, without those whose work would come back to this server."""
-    found = (_backend(entry) for entry in answer.values())
+@attrs.frozen
+class Inventory:
+    """The backends of a server that may be used from here. `leads_back`: others of its backends would come back here."""
+
+    backends: tuple[RemoteBackend, ...]
+    leads_back: bool
+
+
+def read_backends(answer: Mapping[str, Any], own_id: str, server_id: str, *, forwarding: bool) -> Inventory:
+    """The backends of a server that run or soon will, without those whose work would come back to this one."""
+    entries = islice(answer.values(), MAX_ENTRIES)
+    found = [backend for entry in entries if (backend := _backend(entry, server_id)) is not None]
     usable = (
         backend
         for backend in found
-        if backend is not None
-        and own_id not in backend.via
+        if own_id not in backend.via
         and not _is_control(backend)
         and (forwarding or (backend.type != SWARM and not backend.via))
     )
-    return [backend for backend, _ in zip(usable, range(MAX_BACKENDS), strict=False)]
+    return Inventory(tuple(islice(usable, MAX_BACKENDS)), any(own_id in backend.via for backend in found))
 
 
 def _is_control(backend: RemoteBackend) -> bool:
@@ -61,7 +76,7 @@ def _is_control(backend: RemoteBackend) -> bool:
     return backend.type == SWARM and not backend.via and (backend.coming or not backend.loads)
 
 
-def _backend(entry: object) -> RemoteBackend | None:
+def _backend(entry: object, server_id: str) -> RemoteBackend | None:
     if not isinstance(entry, dict):
         return None
     number, status = whole(entry.get("id"), -(2**31), 2**31), entry.get("status")
@@ -77,7 +92,14 @@ def _backend(entry: object) -> RemoteBackend | None:
         model=text(entry.get("current_model"), _MAX_NAME) or None,
         via=tuple(_texts(entry.get("via"), 32)),
         coming=status in _COMING,
+        origin=_origin(entry) or f"{server_id}:{number}",
     )
+
+
+def _origin(entry: Mapping[str, Any]) -> str:
+    """Where a backend that stands for another server's says that its own is."""
+    settings = entry.get("settings")
+    return text(settings.get("origin"), 200) if entry.get("via") and isinstance(settings, dict) else ""
 
 
 def _texts(value: object, most: int) -> Iterator[str]:

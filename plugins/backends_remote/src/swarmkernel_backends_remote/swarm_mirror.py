@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final, Protocol
 
@@ -11,9 +11,11 @@ import attrs
 
 from swarmkernel_backend_api import BackendError, Backends, BackendSlot, Freed, FreeMemory
 from swarmkernel_backends_remote.answers import fraction
+from swarmkernel_backends_remote.errands import Errands
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.pictures import MAX_PIXELS, PREVIEW_PIXELS, data_url, picture_of_url
-from swarmkernel_backends_remote.relay import Relay
+from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, data_url, most_pixels, picture_of_url
+from swarmkernel_backends_remote.presence import Presence
+from swarmkernel_backends_remote.relay import Relays
 from swarmkernel_backends_remote.swarm_inventory import RemoteBackend
 from swarmkernel_backends_remote.swarm_peer import Peer, PeerSession
 from swarmkernel_backends_remote.swarm_settings import SwarmSettings
@@ -35,6 +37,7 @@ class MirrorSettings:
 
     remote_id: int = 0
     remote_type: str = ""
+    origin: str = ""
 
 
 class Control(Protocol):
@@ -43,9 +46,7 @@ class Control(Protocol):
     settings: SwarmSettings
     peer: Peer
     models: ModelList
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Do something that nobody waits for."""
+    presence: Presence
 
     def doubt(self, error: PeerLostError) -> None:
         """Some work found the other server lost."""
@@ -57,7 +58,8 @@ class Mirror:
 
     control: Control
     remote: RemoteBackend
-    _relays: set[Relay] = attrs.field(factory=set, init=False)
+    relays: Relays = attrs.field(factory=Relays, init=False)
+    _errands: Errands = attrs.field(factory=Errands, init=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -74,13 +76,10 @@ class Mirror:
         await self.control.peer.hold()
 
     async def stop(self) -> None:
-        """Let go of it."""
+        """End what still runs over there, and let go of the connection."""
+        await self.relays.end(PeerLostError("This backend was stopped."))
+        await self._errands.settle()
         await self.control.peer.let_go()
-
-    def abort(self, error: PeerLostError) -> None:
-        """End all work with an error."""
-        for relay in self._relays:
-            relay.abort(error)
 
     async def free_memory(self, request: FreeMemory) -> Freed:
         """Have the backend there free memory."""
@@ -96,17 +95,14 @@ class Mirror:
 
     async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output, None]:
         """Have the backend there make a picture, and pass on what it tells meanwhile."""
-        relay = Relay(self._made(job), JOB_SECONDS)
-        self._relays.add(relay)
         try:
-            async with aclosing(relay.replies()) as replies:
+            async with aclosing(self.relays.follow(self._made(job), JOB_SECONDS)) as replies:
                 async for reply in replies:
                     yield reply
         except PeerLostError as error:
             self.control.doubt(error)
             raise
-        finally:
-            self._relays.discard(relay)
+        self.control.presence.succeed()
 
     async def _made(self, job: ImageJob) -> AsyncGenerator[Any, None]:
         body = request_body(job, self.remote.id, self._name(job.model))
@@ -123,7 +119,7 @@ class Mirror:
         try:
             yield session
         except BaseException:
-            self.control.spawn(self._interrupt(session))
+            self._errands.run(self._interrupt(session))
             raise
         self.control.peer.give_back(session)
 
@@ -193,11 +189,6 @@ class LoadingMirror(Mirror):
         if answer.get("success") is not True:
             raise PeerError(f"{self.control.peer.name} did not load the model.")
         yield Loaded(request.name)
-
-
-def most_pixels(job: ImageJob) -> int:
-    """How large a picture may be that comes for a job: backends there may enlarge it four times a side."""
-    return min(16 * job.width * job.height, MAX_PIXELS)
 
 
 def _media(job: ImageJob) -> dict[str, Any]:

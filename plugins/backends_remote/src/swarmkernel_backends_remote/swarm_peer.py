@@ -9,11 +9,8 @@ import attrs
 import orjson
 
 from swarmkernel import SERVER_ID
-from swarmkernel_backends_remote.addresses import Target
-from swarmkernel_backends_remote.answers import error_id, read_object, text, without
+from swarmkernel_backends_remote.answers import error_id, read_object, text
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.settings import RemoteSettings
-from swarmkernel_backends_remote.swarm_settings import SwarmSettings
 from swarmkernel_backends_remote.web import Web
 
 #: Sessions there that are kept for later work.
@@ -35,31 +32,14 @@ class Peer:
     """Another server. It stays open until everyone who holds it has let go; `server_id` is what it said last."""
 
     web: Web
-    secrets: tuple[str, ...] = attrs.field(repr=False)
     server_id: str = attrs.field(default="", init=False)
     _spare: list[PeerSession] = attrs.field(factory=list, init=False, repr=False)
     _holders: int = attrs.field(default=0, init=False)
-
-    @classmethod
-    def of(cls, settings: SwarmSettings, rules: RemoteSettings) -> Peer:
-        """The server that a backend's settings name. PeerError if they cannot be right."""
-        headers = settings.headers()
-        words = {
-            part for value in headers.values() for part in (value, value.partition(" ")[2]) if len(part) > 3
-        }
-        seconds = float(max(1, settings.connection_attempt_timeout_seconds))
-        web = Web(Target.of(settings.address), rules, headers, seconds)
-        return cls(web, tuple(sorted(words, key=len, reverse=True)))
 
     @property
     def name(self) -> str:
         """How texts name the server."""
         return self.web.name
-
-    @property
-    def answer_seconds(self) -> float:
-        """How long an answer may take that the server need not work for."""
-        return self.web.connect_seconds + self.web.rules.answer_seconds
 
     async def hold(self) -> None:
         """Keep it open until `let_go`."""
@@ -89,7 +69,7 @@ class Peer:
         return session
 
     async def _renew(self, session: PeerSession) -> None:
-        answer = await self.web.post("/API/GetNewSession", {}, self.answer_seconds)
+        answer = await self.web.object("POST", "/API/GetNewSession", body={}, most_mib=1, may_refuse=True)
         self.check(answer, "a session")
         found = answer.get("session_id")
         if not isinstance(found, str) or not 0 < len(found) <= 200:
@@ -100,12 +80,23 @@ class Peer:
         session.id = found
 
     async def call(
-        self, session: PeerSession, route: str, *, seconds: float | None = None, **body: Any
+        self,
+        session: PeerSession,
+        route: str,
+        *,
+        seconds: float | None = None,
+        most_mib: int | None = None,
+        **body: Any,
     ) -> dict[str, Any]:
         """What a route answers, in `seconds` if it takes work. A session that is gone is replaced, once."""
         for is_last in (False, True):
-            answer = await self.web.post(
-                f"/API/{route}", {"session_id": session.id, **body}, seconds or self.answer_seconds
+            answer = await self.web.object(
+                "POST",
+                f"/API/{route}",
+                body={"session_id": session.id, **body},
+                seconds=seconds,
+                most_mib=most_mib,
+                may_refuse=True,
             )
             if answer.get("error_id") != _INVALID or is_last:
                 break
@@ -134,10 +125,7 @@ class Peer:
         """Raise what an answer says went wrong."""
         if answer.get("error") is None:
             return
-        said, found = (
-            without(self.secrets, text(answer["error"])) or "no reason",
-            error_id(answer.get("error_id")),
-        )
+        said, found = self.web.hide(text(answer["error"])) or "no reason", error_id(answer.get("error_id"))
         told = f"{self.name} refused {what}: {said}"
         if found in _LOST:
             raise PeerLostError(told)

@@ -1,4 +1,4 @@
-"""HTTP and WebSockets to one server that may lie or stall: bounded, to checked addresses, without redirects."""
+"""HTTP and WebSockets to one server that may lie or stall: bounded, to checked addresses, without redirects and cookies."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 import orjson
 
 from swarmkernel import VERSION
-from swarmkernel_backends_remote.addresses import Target, addresses_of
-from swarmkernel_backends_remote.answers import read_object
+from swarmkernel_backends_remote.addresses import Rules, Target
+from swarmkernel_backends_remote.answers import read_object, without
+from swarmkernel_backends_remote.connection import Connection, headers_of
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.settings import RemoteSettings
 
 if TYPE_CHECKING:
     import httpx
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
 
 _BLOCK: Final = 1 << 16
 _AGENT: Final = f"SwarmKernel/{VERSION}"
+_SECRET: Final = 4
+
+
+@attrs.frozen
+class _Limits:
+    """How long one answer may take, and how long it may be."""
+
+    seconds: float
+    size: int
 
 
 @attrs.define(eq=False)
@@ -31,16 +41,30 @@ class Web:
     """The way to one server. `headers` go with every request; `connect_seconds` is how long a connection may take."""
 
     target: Target
-    rules: RemoteSettings
+    rules: Rules
     headers: Mapping[str, str] = attrs.field(repr=False)
     connect_seconds: float
     _tls: ssl.SSLContext | None = attrs.field(default=None, init=False, repr=False)
     _client: httpx.AsyncClient | None = attrs.field(default=None, init=False, repr=False)
 
+    @classmethod
+    def of(cls, settings: Connection, rules: Rules) -> Web:
+        """The way to the server that a backend's settings name. PeerError if they cannot be right."""
+        seconds = float(max(1, settings.connection_attempt_timeout_seconds))
+        return cls(Target.of(settings.address), rules, headers_of(settings), seconds)
+
     @property
     def name(self) -> str:
         """How texts name the server."""
         return f"The server at {self.target.netloc[:100]}"
+
+    def hide(self, said: str) -> str:
+        """A text without secrets of ours that the server may have repeated."""
+        values = self.headers.values()
+        words = {
+            part for value in values for part in (value, value.partition(" ")[2]) if len(part) >= _SECRET
+        }
+        return without(sorted(words, key=len, reverse=True), said)
 
     async def open(self) -> None:
         """Get ready; nothing is sent yet. Libraries and certificates are loaded in a thread."""
@@ -57,53 +81,109 @@ class Web:
             trust_env=False,
             timeout=httpx.Timeout(None, connect=self.connect_seconds),
             headers={**self.headers, "Accept-Encoding": "identity", "User-Agent": _AGENT},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
 
     async def close(self) -> None:
         """Let go of the connections."""
-        if self._client is not None:
-            await self._client.aclose()
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
 
-    async def post(self, path: str, body: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-        """The JSON object that answers a POST of one; PeerLostError if none came in time, PeerError if it is no good."""
+    async def object(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        seconds: float | None = None,
+        most_mib: int | None = None,
+        may_refuse: bool = False,
+        **content: Any,
+    ) -> dict[str, Any]:
+        """The JSON object that answers a request, whose `body` is one too.
+
+        PeerLostError if none came in time, PeerError if it is no good. With `may_refuse` a 4xx that holds an `error` is an answer.
+        """
+        limits = self._limits(seconds, most_mib)
         with self._failures():
+            status, data = await self._fetch(method, path, limits, _content(body, content))
+            if status >= 500 or (status >= 400 and not may_refuse):
+                raise self._failure(status, path)
             try:
-                async with asyncio.timeout(seconds):
-                    status, data = await self._post(path, orjson.dumps(body))
-            except TimeoutError:
-                raise PeerLostError(f"{self.name} did not answer within {seconds:g} seconds.") from None
-            return await self._understood(status, data)
+                answer = await read_object(data)
+            except PeerError as error:
+                if status >= 400:
+                    raise self._failure(status, path) from None
+                raise PeerError(f"{self.name} cannot be understood. {error.text}") from None
+            if status >= 400 and "error" not in answer:
+                raise self._failure(status, path)
+            return answer
 
-    async def _post(self, path: str, content: bytes) -> tuple[int, bytes]:
+    async def file(
+        self, method: str, path: str, *, body: Mapping[str, Any] | None = None, **content: Any
+    ) -> bytes:
+        """The bytes that answer a request."""
+        with self._failures():
+            limits = self._limits(None, None)
+            status, data = await self._fetch(method, path, limits, _content(body, content))
+            if status >= 400:
+                raise self._failure(status, path)
+            return data
+
+    def _limits(self, seconds: float | None, most_mib: int | None) -> _Limits:
+        settings = self.rules.settings
+        mib = settings.max_answer_mib if most_mib is None else min(most_mib, settings.max_answer_mib)
+        return _Limits(seconds or self.connect_seconds + settings.answer_seconds, mib << 20)
+
+    def _failure(self, status: int, path: str) -> PeerError | PeerLostError:
+        """The error for a status: a server, or what is before it, that fails is lost; another one refuses."""
+        text = f"{self.name} answered {status} to {path[:100]}."
+        return PeerLostError(text) if status >= 500 else PeerError(text)
+
+    async def _fetch(
+        self, method: str, path: str, limits: _Limits, content: Mapping[str, Any]
+    ) -> tuple[int, bytes]:
+        """The status of an answer, and its body."""
+        try:
+            async with asyncio.timeout(limits.seconds):
+                return await self._fetch_from_any(method, path, limits, content)
+        except TimeoutError:
+            raise PeerLostError(f"{self.name} did not answer within {limits.seconds:g} seconds.") from None
+
+    async def _fetch_from_any(
+        self, method: str, path: str, limits: _Limits, content: Mapping[str, Any]
+    ) -> tuple[int, bytes]:
         import httpx  # noqa: PLC0415
 
-        addresses = await addresses_of(self.target, self.rules.allowed_hosts)
-        for address in addresses:
+        for address in await self.rules.addresses_of(self.target):
             try:
-                return await self._post_to(address, path, content)
+                return await self._fetch_from(address, method, path, limits, content)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 self._check_certificate(error)
         raise PeerLostError(f"{self.name} is out of reach.")
 
-    async def _post_to(self, address: str, path: str, content: bytes) -> tuple[int, bytes]:
+    async def _fetch_from(
+        self, address: str, method: str, path: str, limits: _Limits, content: Mapping[str, Any]
+    ) -> tuple[int, bytes]:
         import httpx  # noqa: PLC0415
 
         if self._client is None:
             raise PeerLostError(f"{self.name} is no longer in use.")
         request = self._client.build_request(
-            "POST",
+            method,
             httpx.URL(self.target.url(path)).copy_with(host=address),
-            content=content,
-            headers={"Host": self.target.netloc, "Content-Type": "application/json"},
             extensions={"sni_hostname": self.target.host},
+            **content,
         )
+        request.headers["Host"] = self.target.netloc
         answer = await self._client.send(request, stream=True)
         try:
-            return answer.status_code, await self._body(answer)
+            return answer.status_code, await self._body(answer, limits.size)
         finally:
             await answer.aclose()
 
-    async def _body(self, answer: httpx.Response) -> bytes:
+    async def _body(self, answer: httpx.Response, most: int) -> bytes:
         if answer.is_redirect:
             raise PeerError(f"{self.name} leads elsewhere, which is not followed; name the final address.")
         if answer.headers.get("content-encoding", "identity") != "identity":
@@ -111,25 +191,9 @@ class Web:
         body = bytearray()
         async for block in answer.aiter_raw(_BLOCK):
             body += block
-            if len(body) > self._most_bytes:
-                raise PeerError(f"{self.name} sent more than {self.rules.max_answer_mib} MiB at once.")
+            if len(body) > most:
+                raise PeerError(f"{self.name} sent more than {most >> 20} MiB at once.")
         return bytes(body)
-
-    @property
-    def _most_bytes(self) -> int:
-        return self.rules.max_answer_mib << 20
-
-    async def _understood(self, status: int, data: bytes) -> dict[str, Any]:
-        if status >= 500:
-            raise PeerLostError(f"{self.name} answered {status}.")
-        try:
-            answer = await read_object(data)
-        except PeerError as error:
-            text = error.text if status < 400 else f"It answered {status}."
-            raise PeerError(f"{self.name} cannot be understood. {text}") from None
-        if status >= 400 and "error" not in answer:
-            raise PeerError(f"{self.name} answered {status}.")
-        return answer
 
     @asynccontextmanager
     async def socket(self, path: str) -> AsyncIterator[ClientConnection]:
@@ -145,7 +209,7 @@ class Web:
         from swarmkernel_backends_remote.sockets import DirectConnect  # noqa: PLC0415
 
         is_safe = self.target.scheme == "https"
-        for address in await addresses_of(self.target, self.rules.allowed_hosts):
+        for address in await self.rules.addresses_of(self.target):
             try:
                 return await DirectConnect(
                     self.target.url(path, scheme="wss" if is_safe else "ws"),
@@ -156,7 +220,7 @@ class Web:
                     compression=None,
                     proxy=None,
                     open_timeout=self.connect_seconds,
-                    max_size=self._most_bytes,
+                    max_size=self.rules.settings.max_answer_mib << 20,
                     max_queue=4,
                     ssl=self._tls if is_safe else None,
                 )
@@ -187,3 +251,9 @@ class Web:
             raise PeerError(f"{self.name} refused a WebSocket: it answered {status}.") from None
         except (httpx.HTTPError, WebSocketException, OSError, EOFError) as error:
             raise PeerLostError(f"{self.name} broke the connection ({type(error).__name__}).") from None
+
+
+def _content(body: Mapping[str, Any] | None, content: Mapping[str, Any]) -> Mapping[str, Any]:
+    if body is None:
+        return content
+    return {"content": orjson.dumps(body), "headers": {"Content-Type": "application/json"}, **content}
