@@ -4,7 +4,7 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from swarmkernel import StartupError
+from swarmkernel import Level, Permission, Session, StartupError
 from swarmkernel.commands import boot
 
 OURS = sorted(ep.name for ep in entry_points(group="swarmkernel.v1"))
@@ -74,6 +74,12 @@ def swarm_routes(): yield 1 / 0
 from swarmkernel import hookimpl
 @hookimpl
 def swarm_addhooks(pluginmanager): 1 / 0
+""",
+    "exit in addhooks": """
+import sys
+from swarmkernel import hookimpl
+@hookimpl
+def swarm_addhooks(pluginmanager): sys.exit(0)
 """,
     "settings": """
 import attrs
@@ -162,7 +168,7 @@ def _only(swarm_boot):
     """Boot with the fake distributions alone."""
 
     def boot(**plugins):
-        return swarm_boot(disabled=OURS, **plugins)
+        return swarm_boot(**{"disabled": OURS} | plugins)
 
     boot.options = [x for name in OURS for x in ("--disable", name)]
     return boot
@@ -198,6 +204,19 @@ def test_ctrl_c_is_nobodys_failure(swarm_dists, only, code):
 
     with pytest.raises(KeyboardInterrupt):
         only()
+
+
+@pytest.mark.parametrize("vote", ["1 / 0", "exit(0)"])
+def test_a_vote_that_fails_refuses(swarm_dists, only, vote):
+    """A vote that raises, whatever it raises, refuses what others allow."""
+    head = "from swarmkernel import hookimpl\n@hookimpl\ndef swarm_vote(): "
+    swarm_dists.add("abroken", head + vote)
+    swarm_dists.add("good", head + "return True")
+    permission = Permission("fly", "Fly", group="Air", default=Level.USER)
+    session = Session("s", "ann", "here", 0.0, 0.0)
+
+    assert not only().permissions.allowed(session, permission)
+    assert only(disabled=[*OURS, "abroken"]).permissions.allowed(session, permission)
 
 
 def test_strict(swarm_dists, only):

@@ -24,20 +24,23 @@ class Group(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of the kernel, or else of a plugin."""
-        return super().get_command(ctx, cmd_name) or self._from_plugins().get(cmd_name)
+        return super().get_command(ctx, cmd_name) or self._from_plugins(ctx).get(cmd_name)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, for the help, which is there whatever is wrong with the settings."""
         known = super().list_commands(ctx)
         try:
-            return sorted({*known, *self._from_plugins()})
+            return sorted({*known, *self._from_plugins(ctx)})
         except StartupError as exc:
             click.echo(f"swarmkernel: {exc}", err=True)
             return sorted(known)
 
-    def _from_plugins(self) -> dict[str, click.Command]:
-        kernel = boot(config=None, data_dir=None)
-        return kernel.plugins.collect("swarm_commands", key=_name)
+    def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
+        if __name__ not in ctx.meta:
+            kernel = boot(config=None, data_dir=None)
+            ctx.meta[__name__] = kernel.plugins.collect("swarm_commands", key=_name)
+        found: dict[str, click.Command] = ctx.meta[__name__]
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; say what was wrong in one line instead of a traceback."""
