@@ -13,11 +13,18 @@ from .test_roles import most_at_once
 PAINTS = ("basic_image_generation", "model_params", "fundamental_generate_tab_access")
 
 
-@pytest.fixture(name="people")
-def _people(open_studio):
+@pytest.fixture(name="shared_people", scope="module")
+def _shared_people(open_shared_studio):
     """A server with accounts, whose backend makes eight pictures at once."""
-    studio = open_studio(models=("alpha", "beta"), CANVAS_SLOTS="8", **REQUIRED)
+    studio = open_shared_studio(CANVAS_SLOTS="8", **REQUIRED)
     return studio, People(studio.server)
+
+
+@pytest.fixture(name="people")
+def _people(shared_people):
+    """The same, as if nothing had happened on it yet."""
+    studio, people = shared_people
+    return studio.anew(), people
 
 
 def painter(people: People, **role) -> str:
@@ -87,9 +94,10 @@ def test_a_role_that_changes(people):
     assert [] == studio.lines("begin slow post")
 
 
-def test_secrets_of_accounts(people):
+def test_secrets_of_accounts(open_studio):
     """Passwords, tokens and session ids of users are in no file of the server and in no line of its log."""
-    studio, people = people
+    studio = open_studio(**REQUIRED)
+    people = People(studio.server)
     name = painter(people)
     client = log_in(studio.server, name)
     made = people.owner.post("CreateAuthToken", reason="a program")

@@ -9,7 +9,7 @@ import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from swarmkernel.testing import Client
+from swarmkernel.testing import Client, FakeDistributions
 
 from .test_generate import ZERO, of, read
 
@@ -36,16 +36,33 @@ class House:
         return client
 
 
+def opened(folder: Path, open_studio, roles, **options) -> House:
+    """A house with these roles; keywords are for the studio."""
+    FakeDistributions(folder / "roles").add(
+        "roles", (HERE / "roles.py").read_text(), requires=["swarmkernel"]
+    )
+    file = folder / "roles.json"
+    file.write_text(json.dumps(roles))
+    return House(open_studio(folder / "roles", ROLES=str(file), **options), file)
+
+
 @pytest.fixture(name="open_house")
-def _open_house(swarm_dists, open_studio, tmp_path):
-    swarm_dists.add("roles", (HERE / "roles.py").read_text(), requires=["swarmkernel"])
+def _open_house(open_studio, tmp_path):
+    """Start a house of the test's own."""
+    return lambda roles, **options: opened(tmp_path, open_studio, roles, **options)
 
-    def start(roles=None, **options) -> House:
-        file = tmp_path / "roles.json"
-        file.write_text(json.dumps(roles or {}))
-        return House(open_studio(ROLES=str(file), **options), file)
 
-    return start
+@pytest.fixture(name="shared_house", scope="module")
+def _shared_house(open_shared_studio, tmp_path_factory):
+    """A house whose backend makes twelve pictures at once."""
+    return opened(tmp_path_factory.mktemp("house"), open_shared_studio, {}, CANVAS_SLOTS="12")
+
+
+@pytest.fixture(name="house")
+def _house(shared_house):
+    """The same, as if nothing had happened in it yet, and where everybody has the usual role."""
+    shared_house.say()
+    return attrs.evolve(shared_house, studio=shared_house.studio.anew())
 
 
 def most_at_once(studio, word: str) -> int:
@@ -58,9 +75,9 @@ def most_at_once(studio, word: str) -> int:
     return most
 
 
-def test_limit_of_the_user(open_house):
+def test_limit_of_the_user(house):
     """A role's limit binds the user over all their sessions, requests and routes; others have their own."""
-    house = open_house({"ann": {"max_t2i_simultaneous": 2}}, CANVAS_SLOTS="12")
+    house.say(ann={"max_t2i_simultaneous": 2})
     with ThreadPoolExecutor() as pool:
         calls = [
             pool.submit(
@@ -74,11 +91,9 @@ def test_limit_of_the_user(open_house):
     assert (2, 4) == (most_at_once(house.studio, "ann"), most_at_once(house.studio, "ben"))
 
 
-def test_paths(open_house):
+def test_paths(house):
     """A path is as deep as the role allows, keeps odd characters if it allows them, and can be fetched either way."""
-    house = open_house(
-        {"ann": {"max_outpath_depth": 2}, "ben": {"allow_unsafe_outpaths": True, "max_outpath_depth": 9}}
-    )
+    house.say(ann={"max_outpath_depth": 2}, ben={"allow_unsafe_outpaths": True, "max_outpath_depth": 9})
     template = "../a.1/b/c;d/../[prompt]"
     made = {}
     for name in ("ann", "ben"):
@@ -92,9 +107,9 @@ def test_paths(open_house):
     assert {"ann": "View/ann/a1/b/xy1.png", "ben": "View/ben/a.1/b/c;d/xy1.png"} == made
 
 
-def test_others_pictures(open_house):
+def test_others_pictures(house):
     """Another user's picture is answered like one that never was; who may see others' gets it."""
-    house = open_house({"ann": {}, "ben": {"permissions": ["basic_image_generation"]}})
+    house.say(ann={}, ben={"permissions": ["basic_image_generation"]})
     ann, ben = house.client("ann"), house.client("ben")
     url = "/" + ann.post("GenerateText2Image", images=1, prompt="x", steps=2)["images"][0]
 
@@ -148,9 +163,9 @@ def test_hidden_models(open_house):
     assert begun == len(house.studio.lines("begin"))
 
 
-def test_lists_change(open_house):
+def test_lists_change(house):
     """The lists count as they are now, for a session that is open too."""
-    house = open_house({"ann": {"model_blacklist": ["beta"]}})
+    house.say(ann={"model_blacklist": ["beta"]})
     ann = house.client("ann")
     assert "error" in ann.post("GenerateText2Image", images=1, prompt="x", steps=2, model="beta")
     house.say(ann={"model_blacklist": ["alpha"]})
@@ -158,9 +173,8 @@ def test_lists_change(open_house):
     assert "error" in ann.post("GenerateText2Image", images=1, prompt="x", steps=2, model="alpha")
 
 
-def test_permission_is_asked_again(open_house):
+def test_permission_is_asked_again(house):
     """On an open socket each further request needs the permission of now; what was begun is finished."""
-    house = open_house(CANVAS_SLOTS="4")
     client = house.client("ann")
     with client.socket("GenerateText2ImageWS", images=1, prompt="slow first", steps=10) as ws:
         read(ws, "gen_progress")
@@ -173,7 +187,7 @@ def test_permission_is_asked_again(open_house):
 
 def test_end_of_a_session(open_house):
     """When a user is expelled their sockets close, their pictures end as interrupted, and nothing of them counts on."""
-    house = open_house(CANVAS_SLOTS="2")
+    house = open_house({}, CANVAS_SLOTS="2")
     watching, posting = house.client("ann"), house.client("ann")
     with (
         ThreadPoolExecutor() as pool,
