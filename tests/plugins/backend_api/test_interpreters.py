@@ -197,11 +197,16 @@ def test_interpreters_are_whole_paths():
 
 
 def test_the_name_is_taken():
-    """A type cannot have a setting `python` of its own."""
+    """A type cannot have a setting `python` of its own, by its name or by its title."""
 
     @attrs.frozen
     class Settings:
-        python: str = setting("")
+        python: str = setting("", title="Snake")
 
-    with pytest.raises(ValueError, match="'python' is the server's own"):
-        BackendType("x", "X", make="x:X", settings=Settings)
+    @attrs.frozen
+    class Titled:
+        snake: str = setting("", title="python")
+
+    for kind in (Settings, Titled):
+        with pytest.raises(ValueError, match="'python' is the server's own"):
+            BackendType("x", "X", make="x:X", settings=kind)

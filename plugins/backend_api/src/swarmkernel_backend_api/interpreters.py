@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import attrs
 
@@ -17,7 +17,7 @@ from swarmkernel_backend_api.errors import BackendError
 from swarmkernel_backend_api.forms import setting
 from swarmkernel_backend_api.logs import escaped
 from swarmkernel_backend_api.processes import signal_group
-from swarmkernel_backend_api.types import BackendType, address_of
+from swarmkernel_backend_api.types import BackendType, WithPython, address_of
 
 log = logging.getLogger(__name__)
 _OWN: Final = "The server's own"
@@ -134,8 +134,7 @@ def offering(kind: BackendType, interpreters: Mapping[str, str]) -> BackendType:
 
 def _with_python(settings: type, names: tuple[str, ...]) -> type:
     @attrs.frozen
-    class WithPython(settings):  # type: ignore[misc]  # one class per type
-        bare: ClassVar[type] = settings
+    class Offering(settings, WithPython):  # type: ignore[misc]  # one class per type
         python: str = setting(
             "",
             description="The interpreter that runs this backend, with the libraries installed there.",
@@ -143,13 +142,12 @@ def _with_python(settings: type, names: tuple[str, ...]) -> type:
             value_names=(_OWN, *names),
         )
 
-    return WithPython
+    return Offering
 
 
 def bare(settings: type) -> type:
     """The class of settings that the backend itself knows."""
-    found: type = getattr(settings, "bare", settings)
-    return found
+    return settings.__bases__[0] if issubclass(settings, WithPython) else settings
 
 
 def chosen(settings: Any, interpreters: Mapping[str, str]) -> Interpreter:
@@ -160,6 +158,6 @@ def chosen(settings: Any, interpreters: Mapping[str, str]) -> Interpreter:
 
 def withdrawn(kind: BackendType, raw: Mapping[str, Any]) -> str | None:
     """What is wrong with stored settings that name an interpreter where none is offered any more."""
-    if not raw.get("python") or kind.in_process or hasattr(kind.settings, "bare"):
+    if not raw.get("python") or kind.in_process or issubclass(kind.settings, WithPython):
         return None
     return f"The settings of the server no longer name the interpreter {raw['python']!r}."

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -25,7 +25,7 @@ class BackendSlot:
     temporary, have negative ids and often a ``parent``. ``restarting``: it died, and starts again after a pause; or what it talks to
     is away, and may soon be back. ``usages`` counts claims. ``current_model`` and ``models`` are for whoever loads models: the one
     that is loaded, and the ``ModelList`` that the backend says it has (None: whatever this server has). ``via`` are the ids of the
-    servers through which its work goes.
+    servers through which its work goes. ``options`` are, by parameter, the values of dropdowns that it says it takes.
     """
 
     id: int
@@ -47,6 +47,7 @@ class BackendSlot:
     reserved: bool = False
     models: Any = attrs.field(default=None, repr=False)
     via: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = attrs.Factory(dict)
     away: Status | None = None
     restarting: bool = False
     host: Host | None = attrs.field(default=None, repr=False)

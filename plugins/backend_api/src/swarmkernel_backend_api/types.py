@@ -35,6 +35,12 @@ class Status(StrEnum):
     RUNNING = "running"
 
 
+class WithPython:
+    """Marks a class of settings to which the server has added ``python``; the backend's own is its first base."""
+
+    __slots__ = ()
+
+
 def one(_settings: Any) -> int:
     """One job at a time."""
     return 1
@@ -54,7 +60,8 @@ def _importable(instance: Any, attribute: "attrs.Attribute[Any]", value: Callabl
 
 
 def _defaulted(instance: Any, _attribute: "attrs.Attribute[Any]", value: type) -> None:
-    if "python" in {field.name for field in form(value)} and not hasattr(value, "bare"):
+    taken = {name for field in form(value) for name in (field.name, field.attribute)}
+    if "python" in taken and not issubclass(value, WithPython):
         raise ValueError(f"backend type {instance.id!r}: the setting 'python' is the server's own")
     try:
         value()
