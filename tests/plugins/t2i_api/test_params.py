@@ -154,6 +154,16 @@ def test_live_options():
     assert ["Any", "Torch"] == shown["value_names"]
 
 
+def test_added_options():
+    """What backends take beside a dropdown's own values is shown behind those, once."""
+    registry = ParamRegistry(dict(BY_ID))
+    registry.added = lambda param: ["uni_pc", "euler", "uni_pc"] if param == "sampler" else []
+    shown = registry.get("sampler").to_wire()
+    assert [*BY_ID["sampler"].values, "uni_pc"] == shown["values"]
+    assert [*BY_ID["sampler"].value_names, "uni_pc"] == shown["value_names"]
+    assert BY_ID["scheduler"].values == registry.get("scheduler").values
+
+
 def test_groups():
     """Groups that occur are listed once, with those above them, by priority."""
     above = Group("Above", 3)

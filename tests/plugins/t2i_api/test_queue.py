@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmkernel_t2i_api.jobs.job import Demand, Job
+from swarmkernel_t2i_api.jobs.job import Addon, Demand, Job
 from swarmkernel_t2i_api.jobs.placement import Loads, Place, Planner, fitting, refusals
 from swarmkernel_t2i_api.jobs.queue import FairQueue
 from swarmkernel_t2i_api.params.request import ImageRequest
@@ -341,8 +341,30 @@ def test_models_elsewhere(demand, fitting_ids):
     """A model goes to the backends that have it: those without models of their own have this server's."""
     places = [
         Place(0, "torch"),
-        Place(1, "remote", models=frozenset({"both", "there"})),
-        Place(2, "remote", models=frozenset({"here", "both", "there"})),
+        Place(1, "remote", models={"Stable-Diffusion": frozenset({"both", "there"})}),
+        Place(2, "remote", models={"Stable-Diffusion": frozenset({"here", "both", "there"})}),
+    ]
+    assert fitting_ids == [place.id for place in fitting(places, demand)]
+
+
+@pytest.mark.parametrize(
+    ("demand", "fitting_ids"),
+    [
+        (Demand("m", addons=frozenset({Addon("LoRA", "here.safetensors")})), [0, 1]),
+        (Demand("m", addons=frozenset({Addon("LoRA", "far", local=False)})), [1, 2]),
+        (Demand("m", addons=frozenset({Addon("VAE", "far", local=False)})), []),
+        (Demand("m", addons=frozenset({Addon("LoRA", "here"), Addon("LoRA", "far", local=False)})), [1]),
+        (Demand("m", choices=frozenset({("sampler", "uni_pc")})), [2]),
+        (Demand("m", choices=frozenset({("scheduler", "uni_pc")})), []),
+    ],
+)
+def test_addons_and_choices(demand, fitting_ids):
+    """A job goes to the backends that have its LoRAs and VAE and take what was chosen for it."""
+    main = {"Stable-Diffusion": frozenset({"m"})}
+    places = [
+        Place(0, "torch"),
+        Place(1, "remote", models=main | {"LoRA": frozenset({"here", "far"})}),
+        Place(2, "remote", models=main | {"LoRA": frozenset({"far"})}, options={"sampler": ("uni_pc",)}),
     ]
     assert fitting_ids == [place.id for place in fitting(places, demand)]
 

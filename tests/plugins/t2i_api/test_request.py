@@ -15,7 +15,7 @@ from swarmkernel import MemoryStore, Services, Session, UserData
 from swarmkernel_models_api import ModelFolder, Models
 from swarmkernel_t2i_api import Param
 from swarmkernel_t2i_api.errors import LimitError, ParamError, SessionEndedError
-from swarmkernel_t2i_api.jobs.job import Demand, Job
+from swarmkernel_t2i_api.jobs.job import Addon, Demand, Job
 from swarmkernel_t2i_api.jobs.pictures import Pictures, image_format, parameters
 from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.files import Outputs
@@ -112,6 +112,18 @@ async def test_named_model(reader):
     assert (1024, 1024) == (request.width, request.height)
     expected = Demand("fol/big-xl.safetensors", "stable-diffusion-xl-v1", forms=frozenset({"safetensors"}))
     assert expected == Demand.of(request)
+
+
+async def test_addons_and_choices_are_needed(reader):
+    """LoRAs and the VAE are part of what a backend must have, and a value that only some backends take of what it must take."""
+    one = reader()
+    one.registry.added = lambda param: ["uni_pc", "euler"] if param == "sampler" else []
+    request = await read(one, loras=["ink"], vae="soft", sampler="uni_pc", scheduler="karras")
+    demand = Demand.of(request)
+    assert {Addon("LoRA", "ink.safetensors"), Addon("VAE", "soft.safetensors")} == demand.addons
+    assert {("sampler", "uni_pc")} == demand.choices
+    with pytest.raises(ParamError, match="Scheduler"):
+        await read(one, scheduler="uni_pc")
 
 
 async def test_keys(reader):

@@ -22,21 +22,23 @@ def stem(name: str) -> str:
     return name.removesuffix(".safetensors")
 
 
-def _stems(models: ModelList) -> frozenset[str]:
-    return frozenset(map(stem, models.by_kind.get(MAIN, ())))
+def _stems(models: ModelList) -> Mapping[str, frozenset[str]]:
+    return {kind: frozenset(map(stem, names)) for kind, names in models.by_kind.items()}
 
 
 @attrs.frozen(eq=False)
 class ModelList:
-    """What a backend says it has: models by kind and name, and the names of the main ones without `.safetensors`."""
+    """What a backend says it has: models by kind and name, and by kind the names without `.safetensors`."""
 
     by_kind: Mapping[str, Mapping[str, Model]]
-    main: frozenset[str] = attrs.field(init=False, default=attrs.Factory(_stems, takes_self=True))
+    stems: Mapping[str, frozenset[str]] = attrs.field(
+        init=False, default=attrs.Factory(_stems, takes_self=True)
+    )
 
 
 def has_model(slot: BackendSlot, model: Model) -> bool:
     """Whether a backend can get at a main model: at one that is here unless it has models of its own."""
-    return model.is_local if slot.models is None else stem(model.name) in slot.models.main
+    return model.is_local if slot.models is None else stem(model.name) in slot.models.stems.get(MAIN, ())
 
 
 @attrs.define(eq=False)

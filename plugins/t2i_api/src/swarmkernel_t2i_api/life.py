@@ -32,8 +32,11 @@ def registry(services: Services) -> ParamRegistry:
     def ids() -> Iterable[tuple[str, str]]:
         return [(str(slot.id), f"{slot.id}: {slot.title or slot.type.name}") for slot in backends]
 
+    def added(param: str) -> Iterable[str]:
+        return [value for slot in backends if slot.enabled for value in slot.options.get(param, ())]
+
     params = services.get(Plugins).collect("t2i_params", key=_param_id)
-    return ParamRegistry(params, {"internalbackendtype": types, "exactbackendid": ids})
+    return ParamRegistry(params, {"internalbackendtype": types, "exactbackendid": ids}, added)
 
 
 def _param_id(param: Param) -> str:

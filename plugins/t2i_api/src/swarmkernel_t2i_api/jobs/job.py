@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -14,6 +15,15 @@ from swarmkernel_t2i_api.params.request import ImageRequest
 UI_FLAGS = frozenset({"comfyui", "sd3", "flux-dev", "text2video", "cascade", "sdxl", "text2audio"})
 
 
+@attrs.frozen(order=True)
+class Addon:
+    """A LoRA or VAE; one that is not `local` only backends elsewhere have."""
+
+    kind: str
+    name: str
+    local: bool = True
+
+
 @attrs.frozen
 class Demand:
     """What a job needs of a backend. Jobs of one demand are interchangeable to the queue.
@@ -21,6 +31,7 @@ class Demand:
     `model` is None if the server has none. `model_named` is False if the server chose it; a backend that cannot
     load models may then do the job as well. `backend_type` and `backend_id` are the user's own restriction.
     `forms` are those in which the model and its VAE are there; one that is not `local` only backends elsewhere have.
+    `addons` are the LoRAs and the VAE. `choices` are values of dropdowns, by parameter id, that not every backend takes.
     """
 
     model: str | None = None
@@ -31,6 +42,8 @@ class Demand:
     features: frozenset[str] = frozenset()
     forms: frozenset[str] = frozenset()
     local: bool = True
+    addons: frozenset[Addon] = frozenset()
+    choices: frozenset[tuple[str, str]] = frozenset()
 
     @classmethod
     def of(cls, request: ImageRequest) -> Demand:
@@ -45,7 +58,15 @@ class Demand:
             features=request.features - UI_FLAGS,
             forms=_forms(request),
             local=model is None or model.is_local,
+            addons=frozenset(_addons(request)),
+            choices=request.choices,
         )
+
+
+def _addons(request: ImageRequest) -> Iterator[Addon]:
+    used = [lora for lora, _ in request.loras]
+    for model in [*used, request.vae] if request.vae else used:
+        yield Addon(model.kind, model.name, model.is_local)
 
 
 def _forms(request: ImageRequest) -> frozenset[str]:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import attrs
 
 from swarmkernel_models_api import form_misfit, stem
 from swarmkernel_t2i_api.jobs.job import Demand, Job
 from swarmkernel_t2i_api.jobs.queue import LOAD_COST, FairQueue
+from swarmkernel_t2i_api.params.request import MAIN
 
 
 @attrs.define
 class Place:
     """A backend as the decision sees it. `loader`: it can load models. `coming`: it does not run yet but may soon.
 
-    `idle_for` is how many seconds ago it was last used. `models` are the names of those that it has, without
-    `.safetensors`; None: whatever this server has.
+    `idle_for` is how many seconds ago it was last used. `models` are by kind the names of those that it has, without
+    `.safetensors`; None: whatever this server has. `options` are by parameter the values that it says it takes.
     """
 
     id: int
@@ -29,7 +30,8 @@ class Place:
     features: frozenset[str] = frozenset()
     compat_classes: frozenset[str] = frozenset()
     formats: frozenset[str] = frozenset()
-    models: frozenset[str] | None = None
+    models: Mapping[str, frozenset[str]] | None = None
+    options: Mapping[str, Collection[str]] = attrs.Factory(dict)
     parent_id: int | None = None
     idle_for: float = 0.0
     title: str = ""
@@ -82,15 +84,25 @@ def refusal(place: Place, demand: Demand) -> str | None:
     missing = sorted(demand.features - place.features)
     if missing:
         return f"missing feature {', '.join(missing)}"
+    for param, value in sorted(demand.choices):
+        if value not in place.options.get(param, ()):
+            return f"does not take {value} as {param}"
     return _model_refusal(place, demand) if demand.model is not None and place.loader else None
 
 
 def _model_refusal(place: Place, demand: Demand) -> str | None:
-    if not (demand.local if place.models is None else stem(demand.model or "") in place.models):
+    if not _has(place, MAIN, demand.model or "", local=demand.local):
         return f"does not have the model {demand.model}"
+    for addon in sorted(demand.addons):
+        if not _has(place, addon.kind, addon.name, local=addon.local):
+            return f"does not have the {addon.kind} {addon.name}"
     if place.compat_classes and demand.compat_class not in place.compat_classes:
         return f"cannot load models of class {demand.compat_class or 'unknown'}, such as {demand.model}"
     return form_misfit(place.formats, demand.forms)
+
+
+def _has(place: Place, kind: str, name: str, *, local: bool) -> bool:
+    return local if place.models is None else stem(name) in place.models.get(kind, ())
 
 
 def fitting(places: Iterable[Place], demand: Demand) -> list[Place]:

@@ -25,10 +25,12 @@ class ParamRegistry:
     """The parameters by id, as a service.
 
     `live` gives the options of dropdowns that change while the server runs: pairs of value and name, by id.
+    `added` gives values of a dropdown beside its own, which not every backend takes.
     """
 
     _params: dict[str, Param]
     live: dict[str, Options] = attrs.field(factory=dict)
+    added: Callable[[str], Iterable[str]] = lambda _: ()
 
     def __iter__(self) -> Iterator[Param]:
         """Every parameter, with the options that it has now."""
@@ -50,9 +52,26 @@ class ParamRegistry:
                 group = group.parent
         return sorted(found.values(), key=lambda group: group.priority)
 
+    def choices(self, values: Mapping[str, object]) -> frozenset[tuple[str, str]]:
+        """Those of the values, by id, that only some backends take."""
+        given = ((self._params.get(key), value) for key, value in values.items())
+        return frozenset(
+            (param.id, value)
+            for param, value in given
+            if param is not None
+            and param.type == "dropdown"
+            and param.id not in self.live
+            and isinstance(value, str)
+            and value not in (param.values or ())
+        )
+
     def _now(self, param: Param) -> Param:
-        options = self.live.get(param.id)
-        if options is None:
+        if param.type != "dropdown":
             return param
-        pairs = list(options())
-        return attrs.evolve(param, values=tuple(v for v, _ in pairs), value_names=tuple(n for _, n in pairs))
+        if param.id in self.live:
+            options = dict(self.live[param.id]())
+        else:
+            values = param.values or ()
+            options = dict(zip(values, param.value_names or values, strict=True))
+            options |= {value: value for value in self.added(param.id) if value not in options}
+        return attrs.evolve(param, values=tuple(options), value_names=tuple(options.values()))

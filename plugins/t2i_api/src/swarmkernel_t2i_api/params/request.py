@@ -44,7 +44,8 @@ class ImageRequest:
     `values` are the parameters as they apply, typed, by id; a model is a `Model`. `features` are what a backend
     must support. `extra` goes into the metadata beside the parameters. `settings` are the user's.
     `created` is the local time at which it came, `number` counts the requests of that minute.
-    `model_named` is False if the server chose the model. `loras` come with their weights. `quality` is what an old name of a format stands for.
+    `model_named` is False if the server chose the model. `loras` come with their weights. `quality` is what an old name
+    of a format stands for. `choices` are the values of dropdowns, by id, that only some backends take.
     """
 
     id: str
@@ -61,6 +62,7 @@ class ImageRequest:
     vae: Model | None = None
     loras: tuple[tuple[Model, float], ...] = ()
     quality: int | None = None
+    choices: frozenset[tuple[str, str]] = frozenset()
     created: datetime = attrs.Factory(lambda: datetime.now().astimezone())
     number: int = 1
 
@@ -178,6 +180,7 @@ class RequestReader:
             vae=self._vae(values, model, settings, session),
             loras=self._loras(values, session),
             quality=draft.quality,
+            choices=self.registry.choices(values),
             created=created,
             number=self._per_minute.next(created),
         )
