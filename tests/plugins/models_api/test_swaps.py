@@ -119,3 +119,16 @@ async def test_links_to_listed_folders(folders):
     assert CANARY == told(models, "there/a")[1] == told(models, "there/embedded")[1]
     assert MINE == told(models, "sub/a")[1]
     assert (await models.tensor_hash(models.get("there/a"))).startswith("0x")
+
+
+async def test_links_to_anywhere_below_a_root(folders):
+    """Below a root that the operator lists, no folder of a kind is needed for a link to lead there."""
+    root, outside = folders
+    (root / "there.safetensors").symlink_to(outside / "a.safetensors")
+    listed = Models([ModelFolder(root)], MemoryStore(), roots=[outside])
+    unlisted = Models([ModelFolder(root)], MemoryStore())
+    for models in (listed, unlisted):
+        await models.refresh()
+
+    assert "canary" in told(listed, "there")[0]
+    assert unlisted.get("there") is None

@@ -16,9 +16,13 @@ def model_folders(
 
     Relative roots are below *data_dir*. A folder need not exist.
     """
-    roots = [data_dir / root for root in settings.roots] or [data_dir / "Models"]
-    own = (folder for root in roots for folder in _below(root, settings))
+    own = (folder for root in roots_of(settings, data_dir) for folder in _below(root, settings))
     return [*own, *added]
+
+
+def roots_of(settings: ModelsSettings, data_dir: Path) -> list[Path]:
+    """The folders that the operator lists, or the usual one."""
+    return [data_dir / root for root in settings.roots] or [data_dir / "Models"]
 
 
 def _below(root: Path, settings: ModelsSettings) -> Iterator[ModelFolder]:

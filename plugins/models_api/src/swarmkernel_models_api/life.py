@@ -11,7 +11,7 @@ from typing import Final
 from swarmkernel import Plugins, ServerSettings, Services, Store
 from swarmkernel_backend_api import Backends
 from swarmkernel_models_api.elsewhere import Elsewhere
-from swarmkernel_models_api.folders import model_folders
+from swarmkernel_models_api.folders import model_folders, roots_of
 from swarmkernel_models_api.limits import by_roles
 from swarmkernel_models_api.models import Models
 from swarmkernel_models_api.remote import RemoteModels
@@ -27,13 +27,14 @@ PATIENCE: Final = 5.0
 async def life(services: Services) -> AsyncIterator[None]:
     """Offer `Models`, with the models that are there now."""
     added = services.get(Plugins).collect("models_folders", key=lambda folder: (folder.kind, folder.path))
-    data_dir = services.get(ServerSettings).data_dir
-    folders = model_folders(services.get(ModelsSettings), data_dir, added.values())
+    settings, data_dir = services.get(ModelsSettings), services.get(ServerSettings).data_dir
+    folders, roots = model_folders(settings, data_dir, added.values()), roots_of(settings, data_dir)
     for folder in folders:
         if folder.path.is_relative_to(data_dir):
             folder.path.mkdir(parents=True, exist_ok=True)
     remote = RemoteModels(services.get(Backends))
-    models = Models(folders, services.get(Store), remote=remote, reader=Elsewhere())  # type: ignore[type-abstract]
+    store = services.get(Store)  # type: ignore[type-abstract]
+    models = Models(folders, store, remote=remote, reader=Elsewhere(), roots=roots)
     models.restrict(by_roles(services))
     services.add(Models, models)
     first = asyncio.create_task(_first_scan(models))

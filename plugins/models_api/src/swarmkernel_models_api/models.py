@@ -24,7 +24,7 @@ from swarmkernel_models_api.opening import confined, open_regular
 from swarmkernel_models_api.previews import Preview, picture_beside, shown
 from swarmkernel_models_api.reading import Here, Reader
 from swarmkernel_models_api.remote import RemoteModels
-from swarmkernel_models_api.scan import scan
+from swarmkernel_models_api.scan import resolved, scan
 from swarmkernel_models_api.shelves import TensorHash, shelves_of, with_hash
 from swarmkernel_models_api.types import MAIN, Model, ModelFolder
 
@@ -43,13 +43,15 @@ _EMPTY: Final = Shelf.of({})
 class Models:
     """Every model in the model folders or at a backend elsewhere, by kind; loads them onto backends too.
 
-    Where a method takes a *session*, only what its user may know of exists; None sees everything.
+    Where a method takes a *session*, only what its user may know of exists; None sees everything. Links in the folders
+    may also lead below *roots*.
     """
 
     folders: Sequence[ModelFolder]
     _store: Store
     _remote: RemoteModels = attrs.field(factory=RemoteModels, kw_only=True)
     reader: Reader = attrs.field(factory=Here, kw_only=True)
+    _roots: Sequence[Path] = attrs.field(default=(), kw_only=True)
     _shelves: dict[str, Shelf] = attrs.field(factory=dict, init=False)
     _facts: dict[str, Facts] = attrs.field(factory=dict, init=False)
     _rules: builtins.list[Rule] = attrs.field(factory=list, init=False)
@@ -63,8 +65,8 @@ class Models:
         self._confine()
 
     def _confine(self) -> None:
-        """Read below the folders only, wherever they lead now."""
-        self.reader.roots = tuple(folder.path.resolve() for folder in self.folders)
+        """Read below the folders and roots only, wherever they lead now."""
+        self.reader.roots = resolved(self.folders, self._roots)
 
     def list(self, kind: str = MAIN, session: Session | None = None) -> builtins.list[Model]:
         """The models of a kind, by name."""
@@ -145,7 +147,7 @@ class Models:
     async def _rescan(self) -> None:
         """Look at what is new or changed, and show and save it in steps: the first scan may take minutes."""
         self._confine()
-        found = await asyncio.to_thread(scan, self.folders)
+        found = await asyncio.to_thread(scan, self.folders, self._roots)
         new = [item for item in found if not self._is_known(item)]
         keys = {item.key for item in found}
         gone = [key for key in self._facts if key not in keys]

@@ -48,17 +48,22 @@ _PREVIEWS: Final = (
 _Entries = Mapping[str, os.DirEntry[str]]
 
 
-def scan(folders: Sequence[ModelFolder]) -> list[Found]:
+def scan(folders: Sequence[ModelFolder], roots: Iterable[Path] = ()) -> list[Found]:
     """Every model in *folders*, in their order. Reads folders only, no files; folders that do not exist are empty.
 
-    A symbolic link is followed if it leads to somewhere below one of *folders*.
+    A symbolic link is followed if it leads to somewhere below one of *folders* or of *roots*.
     """
-    allowed = [folder.path.resolve() for folder in folders]
+    allowed = resolved(folders, roots)
     found: list[Found] = []
     for folder in folders:
         walk = _Walk(folder.kind, allowed)
         found.extend(walk.directory(folder.path, "", ()))
     return found
+
+
+def resolved(folders: Iterable[ModelFolder], roots: Iterable[Path]) -> tuple[Path, ...]:
+    """Where *folders* and *roots* really lie: no model lies elsewhere."""
+    return tuple(dict.fromkeys(path.resolve() for path in (*(f.path for f in folders), *roots)))
 
 
 @attrs.frozen
