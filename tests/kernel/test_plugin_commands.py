@@ -136,11 +136,32 @@ def test_info(command, swarm_dists):
         good["requirements"],
         good["entry_point"],
     )
-    assert good["traceback"] is None
+    assert (None, "swarmkernel.v1", ["Shine"]) == (good["traceback"], good["api"], good["route_names"])
     assert "abroken.py" in broken["traceback"]
     assert "traceback" not in command("info", "good")[1]
     assert 'settings: motto = "Keep it small."\n' in command("info", "good")[1]
     assert (1, True) == (command("info", "ghost")[0], "'ghost'" in command("info", "ghost")[2])
+
+
+def test_info_of_a_distribution(command, swarm_dists):
+    """`info` also takes the name of a distribution, and tells what its authors say of it."""
+    swarm_dists.add("good_thing", GOOD)
+    (info,) = swarm_dists.folder.glob("good*.dist-info")
+    with (info / "METADATA").open("a") as file:
+        file.write("Summary: Shines\nLicense-Expression: MIT\nProject-URL: Home, https://good.example\n")
+
+    said = command("info", "Good-Thing")[1]
+
+    assert [] == [
+        line
+        for line in (
+            "name: good_thing",
+            "summary: Shines",
+            "license: MIT",
+            "links: Home, https://good.example",
+        )
+        if line not in said.splitlines()
+    ]
 
 
 @pytest.mark.parametrize("rule", BROKEN)

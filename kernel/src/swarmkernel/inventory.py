@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,12 @@ class Facts:
 class Details(Facts):
     """One plugin at length; *traceback* tells where a failed one did."""
 
+    summary: str | None
+    license: str | None
+    links: list[str]
+    api: str | None
     entry_point: str | None
+    route_names: list[str]
     requirements: list[str]
     settings: dict[str, object]
     traceback: str | None
@@ -55,6 +61,8 @@ def details(kernel: Kernel, name: str) -> Details:
     plugin = find(kernel, name)
     return Details(
         **_facts(kernel, plugin),
+        **_about(plugin.entry_point),
+        route_names=sorted(bound.route.name for bound in routes(kernel, plugin)),
         entry_point=plugin.entry_point.value if plugin.entry_point else None,
         requirements=list(plugin.package.requires) if plugin.package else [],
         settings={
@@ -66,11 +74,22 @@ def details(kernel: Kernel, name: str) -> Details:
     )
 
 
+def _about(entry_point: EntryPoint | None) -> dict[str, Any]:
+    """What the authors of a distribution say of it."""
+    said = entry_point.dist.metadata.json if entry_point and entry_point.dist else {}
+    return {
+        "summary": said.get("summary"),
+        "license": said.get("license_expression") or said.get("license"),
+        "links": said.get("project_url", []),
+        "api": entry_point.group if entry_point else None,
+    }
+
+
 def find(kernel: Kernel, name: str) -> Plugin:
-    """The installed plugin of that *name*, or StartupError."""
-    for plugin in installed(kernel):
-        if plugin.name == name:
-            return plugin
+    """The installed plugin of that *name*, or of a distribution of that name, or StartupError."""
+    found = [plugin for plugin in installed(kernel) if plugin.is_among([name])]
+    for plugin in sorted(found, key=lambda plugin: plugin.name != name):
+        return plugin
     raise StartupError(f"no installed plugin has the name {name!r}; see `swarmkernel plugins list --all`")
 
 
