@@ -9,7 +9,9 @@ from swarmkernel.scaffold import TEMPLATES
 
 #: What opens sessions, and keeps them.
 SERVER = ("swarmkernel-basic-api", "swarmkernel-store-sql")
-#: Folder -> what its tests use beside the distribution itself. Of starter_model and the engines the tests use one another.
+#: Both engines: what the tests of one, and of the starter model, compare it with.
+ENGINES = ("swarmkernel-backends-onnx", "swarmkernel-backends-torch[onnx]")
+#: Folder -> what its tests use beside the distribution itself.
 BESIDE = {
     "kernel": (*SERVER, "swarmkernel-backend-api"),
     "store_sql": ("swarmkernel-store-sql[postgresql]", "hypothesis"),
@@ -20,6 +22,19 @@ BESIDE = {
     "models_api": (*SERVER, "hypothesis", "numpy", "pillow", "safetensors"),
     "t2i_api": (*SERVER, "hypothesis", "psutil", "safetensors"),
     "diffusion": ("hypothesis",),
+    "backends_torch": ENGINES,
+    "backends_onnx": (*SERVER, *ENGINES, "swarmkernel-starter-model"),
+    "backends_remote": (*SERVER, "swarmkernel-accounts", "safetensors"),
+    "starter_model": ENGINES,
+}
+#: The starter model's files, as the tests of the engines find them.
+STARTER = "plugins/starter_model/src/swarmkernel_starter_model/models"
+#: Folder -> what else of this tree its tests read.
+READS = {
+    "backends_torch": [STARTER],
+    "backends_onnx": [STARTER, "tests/plugins/backends_torch"],
+    "backends_remote": ["tests/plugins/t2i_api/canvas.py"],
+    "starter_model": ["plugins/starter_model/training"],
 }
 #: Folder -> options that leave out tests which use more: an oracle, pip, the README beside the source, other tests.
 WITHOUT = {
@@ -38,17 +53,30 @@ def test_own_tests(folder, projects, root, install, tmp_path):
     """A distribution's tests pass where nothing is installed but its wheel, what it requires, and what the tests name."""
     project = next(p for p in projects if p.folder.name == folder)
     venv = install(project.name, *BESIDE[folder], "swarmkernel[testing]")
-    tests = f"tests/{folder}" if folder == "kernel" else f"tests/plugins/{folder}"
-    shutil.copytree(root / tests, tmp_path / tests, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(root / "pyproject.toml", tmp_path)
-    readme = tmp_path / project.folder.relative_to(root) / "README.md"
-    readme.parent.mkdir(parents=True)
-    shutil.copy(project.folder / "README.md", readme)
+    place = "tests/kernel" if folder == "kernel" else f"tests/plugins/{folder}*"
+    tests = [str(path.relative_to(root)) for path in root.glob(place)]
+    readme = str(project.folder.relative_to(root) / "README.md")
+    for path in (*tests, "pyproject.toml", readme, *READS.get(folder, ())):
+        _copy(root / path, tmp_path / path)
 
-    command = ["python", "-m", "pytest", "-q", "-m", "not soak", *WITHOUT.get(folder, []), tests]
+    command = ["python", "-m", "pytest", "-q", "-m", "not soak", *WITHOUT.get(folder, []), *tests]
     passed = venv.run(*command, folder=tmp_path)
+    shutil.rmtree(venv.folder)  # over a gigabyte with torch
 
     assert re.search(r"^\d+ passed", passed, re.MULTILINE)
+
+
+def test_every_distribution_is_tested(projects):
+    """No distribution is left out."""
+    assert {project.folder.name for project in projects} == BESIDE.keys()
+
+
+def _copy(source, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    else:
+        shutil.copy(source, target)
 
 
 def test_what_is_not_declared_is_not_there(build, install, tmp_path):
