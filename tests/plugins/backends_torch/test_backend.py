@@ -128,6 +128,15 @@ async def test_cancelled_load_leaves_a_usable_backend(models: Any, torch_rig: An
     assert (32, 32, 3) == (await torch_rig.picture()).shape
 
 
+@pytest.mark.parametrize(
+    ("error", "is_fatal"),
+    [(torch.AcceleratorError, True), (torch.OutOfMemoryError, False), (RuntimeError, False)],
+)
+def test_what_ends_the_process(torch_rig: Any, error: type[Exception], is_fatal: bool) -> None:
+    """After an error of the device nothing can be computed in the process; running out of memory passes."""
+    assert is_fatal == torch_rig.backend.is_fatal(error("x"))
+
+
 async def test_freed_memory(models: Any, torch_rig: Any) -> None:
     """Freeing system memory unloads the model, and the next job loads it again and gives the same picture; a job of
     another model is refused.

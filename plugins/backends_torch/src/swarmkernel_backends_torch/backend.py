@@ -63,6 +63,10 @@ class TorchBackend(SteppingBackend):
             return BackendError("The device ran out of memory; try a smaller picture or batch.", "gpu_oom")
         return exc
 
+    def is_fatal(self, exc: Exception) -> bool:
+        """Whether the error is one of the device itself, such as a failed assertion on it; running out of memory is none."""
+        return isinstance(exc, torch.AcceleratorError)
+
     def release(self) -> None:
         """Give the device's cached memory back."""
         release_memory(self._device)
