@@ -169,3 +169,11 @@ def test_why_required_plugins_are_missing(swarm_dists, swarm_boot):
 
     with pytest.raises(StartupError, match=r"ghost \(not installed\), good \(kept out by the settings\)"):
         swarm_boot(required=["good", "ghost"], disabled=["Good"])
+
+
+@pytest.mark.parametrize("word", ["first", "second"])
+def test_each_test_has_its_own(swarm_dists, swarm_boot, word):
+    """A fake plugin is not the one that an earlier test had under the same name."""
+    swarm_dists.add("mine", f"WORD = {word!r}")
+
+    assert [word] == [p.module.WORD for p in swarm_boot(disabled=OURS).plugins]

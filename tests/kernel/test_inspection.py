@@ -56,7 +56,8 @@ def test_odd_sources(odd, source, said):
 def test_a_compiled_module(swarm_dists, swarm_boot):
     """What a module without a source imports is unknown, and not held against its plugin."""
     swarm_dists.add("odd", "")
-    (swarm_dists.folder / "odd.py").rename(swarm_dists.folder / "odd.abi3.so")
+    (swarm_dists.folder / "odd.py").unlink()
+    (swarm_dists.folder / "odd.abi3.so").write_bytes(b"\x7fELF")
     kernel = swarm_boot(enabled=["odd"])
 
     [plugin] = kernel.plugins.failed()
