@@ -4,46 +4,29 @@ import fcntl
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 # Threads that torch did not start itself take their number of compute threads from here.
 os.environ["OMP_NUM_THREADS"] = "1"
+sys.path.insert(0, str(Path(__file__).parents[1] / "backends_torch"))
 
 import attrs
 import numpy as np
 import onnx
 import pytest
-import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "backends_torch"))
-
 import tiny_models
+from rigs import PREDICTION, Rig, job, levels, one_thread, rig_of, torch_rig  # noqa: F401  # fixtures, most of them
 
 from swarmkernel_backends_onnx.backend import OnnxBackend
 from swarmkernel_backends_onnx.graph import Graph
 from swarmkernel_backends_onnx.settings import OnnxSettings
-from swarmkernel_backends_torch.backend import TorchBackend
 from swarmkernel_backends_torch.export import Export
-from swarmkernel_backends_torch.settings import TorchSettings
-from swarmkernel_models_api import LoadModel
-from swarmkernel_t2i_api import ImageJob, Output
 
 STARTER = Path("plugins/starter_model/src/swarmkernel_starter_model/models/starter")
 #: What the UNet of SD 1.x takes.
 INPUTS = ("sample", "timestep", "encoder_hidden_states")
-#: The prediction type that the tests' model of each family was trained with.
-PREDICTION = {"sd1": "epsilon", "sd2": "v_prediction", "sdxl": "epsilon"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @attrs.define
@@ -119,49 +102,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     return Models(root)
 
 
-@attrs.define
-class Rig:
-    """A backend, and short ways to use it."""
-
-    backend: Any
-    path: Path = Path()
-    """The model that was loaded last."""
-
-    async def load(self, path: Path, **request: Any) -> list[Any]:
-        """Load a model; the replies."""
-        self.path = path
-        return [r async for r in self.backend.load_model(LoadModel(path.name, str(path), **request))]
-
-    async def run(self, prompt: str = "a red circle", **job: Any) -> list[Any]:
-        """All events of a job."""
-        return [event async for event in self.backend.generate(a_job(self.path, prompt, **job))]
-
-    async def picture(self, prompt: str = "a red circle", **job: Any) -> Any:
-        """The pixels of a job's picture."""
-        *_, output = await self.run(prompt, **job)
-        assert isinstance(output, Output)
-        return output.image
-
-
-def a_job(path: Path, prompt: str = "a red circle", **job: Any) -> ImageJob:
-    """A small and quick job."""
-    job = {"id": "job", "width": 32, "height": 32, "steps": 4, "cfg_scale": 4.0, "previews": False} | job
-    return ImageJob(prompt=prompt, **{"model_path": str(path)} | job)
-
-
-@asynccontextmanager
-async def rig_of(backend: Any) -> AsyncIterator[Rig]:
-    await backend.start()
-    try:
-        yield Rig(backend)
-    finally:
-        await backend.stop()
-
-
-@asynccontextmanager
-async def rig(**settings: Any) -> AsyncIterator[Rig]:
-    async with rig_of(OnnxBackend(OnnxSettings(**{"provider": "CPU", "threads": 1} | settings))) as made:
-        yield made
+def rig(**settings: Any) -> Any:
+    return rig_of(OnnxBackend(OnnxSettings(**{"provider": "CPU", "threads": 1} | settings)))
 
 
 @pytest.fixture
@@ -171,20 +113,9 @@ async def onnx_rig() -> AsyncIterator[Rig]:
 
 
 @pytest.fixture
-async def torch_rig() -> AsyncIterator[Rig]:
-    async with rig_of(TorchBackend(TorchSettings(device="cpu"))) as made:
-        yield made
-
-
-@pytest.fixture
 def make_rig() -> Callable[..., Any]:
     """A backend with other settings, as an async context manager."""
     return rig
-
-
-@pytest.fixture
-def job() -> Callable[..., ImageJob]:
-    return a_job
 
 
 @pytest.fixture
@@ -204,13 +135,3 @@ def forwards(monkeypatch: pytest.MonkeyPatch) -> Callable[[Graph], list[int]]:
         return rows
 
     return count
-
-
-def level_difference(a: Any, b: Any) -> int:
-    return int(np.abs(a.astype(int) - b.astype(int)).max())
-
-
-@pytest.fixture
-def levels() -> Callable[[Any, Any], int]:
-    """The largest difference of two pictures, in levels of 255."""
-    return level_difference

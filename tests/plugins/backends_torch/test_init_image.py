@@ -1,6 +1,5 @@
 """Starting from a picture: as diffusers does it, and what creativity makes of it."""
 
-import io
 from typing import Any
 
 import numpy as np
@@ -10,26 +9,12 @@ from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPi
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as module
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_img2img as xl_module
 from PIL import Image
+from rigs import file_of, stripes
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_diffusion import NoiseSchedule, noise
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
-
-
-def stripes(size: tuple[int, int] = (32, 32)) -> Image.Image:
-    """A picture of smooth colours with a bar."""
-    across, down = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
-    pixels = np.stack([across, down, 255 - across], axis=2).astype(np.uint8)
-    pixels[:, size[0] // 3 : size[0] // 2] = (250, 240, 10)
-    return Image.fromarray(pixels)
-
-
-def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture's file."""
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def by_diffusers(oracle: Any, job: Any, image: Image.Image, monkeypatch: pytest.MonkeyPatch) -> np.ndarray:

@@ -29,6 +29,7 @@ def draw_sample(draw, name):
     steps = draw(st.integers(1, 6))
     shape = draw(st.sampled_from(SHAPES))
     start = draw(st.integers(0, steps - 1))
+    is_masked = draw(st.booleans())
     return Sample(
         id=name,
         shape=shape,
@@ -38,6 +39,10 @@ def draw_sample(draw, name):
         steps=steps,
         start_step=start,
         init=np.ones(shape, np.float32) if start else None,
+        mask=np.linspace(0, 1, shape[1] * shape[2], dtype=np.float32).reshape(1, *shape[1:])
+        if is_masked
+        else None,
+        keep=np.full(shape, 0.5, np.float32) if is_masked else None,
         cfg_scale=draw(st.sampled_from([1.0, 0.0, 3.0, 7.5])),
         sampler=draw(st.sampled_from(sorted(SAMPLERS))),
         schedule=draw(st.sampled_from(sorted(SCHEDULES))),

@@ -16,7 +16,6 @@ from swarmkernel_diffusion import (
     Progress,
     Sample,
     make_plan,
-    start_step,
 )
 
 SHAPE = (2, 4, 4)
@@ -24,6 +23,11 @@ SHAPE = (2, 4, 4)
 
 def make_sample(name=0, **options):
     return Sample(**{"id": name, "shape": SHAPE, "cond": 1.0, "uncond": 0.0, "steps": 3, **options})
+
+
+def masked(**options):
+    """What makes a sample a masked one."""
+    return {"mask": np.ones((1, 4, 4), np.float32), "keep": np.zeros(SHAPE, np.float32), **options}
 
 
 class BoomError(RuntimeError):
@@ -216,21 +220,12 @@ def test_image_to_image_starts_from_the_noised_picture(trained):
     seen = []
     engine = Engine(lambda x, t, _c: seen.append((x, t)) or x * 0, trained)
     init = np.full(SHAPE, 5, np.float32)
-    engine.admit(make_sample(steps=10, start_step=start_step(10, 0.4), init=init, seed=3, cfg_scale=1.0))
+    engine.admit(make_sample(steps=10, start_step=6, init=init, seed=3, cfg_scale=1.0))
     engine.step()
     ((x, t),) = seen
     sigma = trained.schedule("normal", 10)[6]
     np.testing.assert_allclose(trained.timestep(sigma), t[0], rtol=1e-6)
     np.testing.assert_allclose(5 / np.sqrt(sigma**2 + 1), x.mean(), atol=0.4)
-    assert 4 == 10 - start_step(10, 0.4)
-
-
-@pytest.mark.parametrize(
-    ("steps", "denoise", "expected"), [(20, 1, 0), (20, 0.6, 8), (20, 0.01, 19), (1, 0.5, 0)]
-)
-def test_start_step_of_a_denoise(steps, denoise, expected):
-    """A denoise strength leaves that share of the steps to run, and at least one."""
-    assert expected == start_step(steps, denoise)
 
 
 def test_plan_of_the_callers_own(engine):
@@ -258,6 +253,14 @@ def test_plan_of_the_callers_own(engine):
         ({"variation_strength": 1.5}, "variation strength must be between 0 and 1, not 1.5"),
         ({"start_step": 3}, "start step must be between 0 and 2, not 3"),
         ({"start_step": 1}, "needs an initial latent"),
+        ({"mask": np.ones((1, 4, 4), np.float32)}, "go together"),
+        ({"keep": np.zeros(SHAPE, np.float32)}, "go together"),
+        (masked(keep=np.zeros(SHAPE, np.float64)), "kept latent must be float32, not float64"),
+        (masked(keep=np.zeros((2, 4, 5), np.float32)), r"kept latent has shape \(2, 4, 5\), not \(2, 4, 4\)"),
+        (masked(mask=np.ones((4, 4), np.float32)), r"mask must be float32 of shape \(1, 4, 4\)"),
+        (masked(mask=np.ones((1, 4, 4), bool)), "mask must be float32"),
+        (masked(mask=np.full((1, 4, 4), 1.01, np.float32)), "mask must be between 0 and 1"),
+        (masked(mask=np.full((1, 4, 4), np.nan, np.float32)), "mask must be between 0 and 1"),
         ({"uncond": None}, "needs an unconditional conditioning"),
         ({"shape": (2, 0)}, "latent size must be at least 1"),
         ({"init": np.zeros(SHAPE, np.float64)}, "initial latent must be float32, not float64"),
@@ -291,7 +294,6 @@ def test_a_name_is_taken_once(engine):
         (lambda t: Plan.from_sigmas("euler", [1.0, 2.0, 0.0], [1, 2]), "fall strictly and end in 0"),
         (lambda t: Plan.from_sigmas("euler", [1.0, 0.5], [1]), "fall strictly and end in 0"),
         (lambda t: Plan.from_sigmas("euler", [1.0, 0.0], [1, 2]), "timesteps shape"),
-        (lambda t: start_step(10, 0), "denoise must be above 0"),
     ],
 )
 def test_wrong_settings_are_refused(make, message, trained):

@@ -1,4 +1,4 @@
-"""Latents to pixels: properly by the VAE, roughly by a linear map that is fitted to it."""
+"""Pixels to latents and back: properly by the VAE, roughly by a linear map that is fitted to it."""
 
 from __future__ import annotations
 
@@ -32,6 +32,13 @@ def decode(vae: Vae, latents: Array, size: tuple[int, int]) -> Array:
     return _levels(pixels.transpose(1, 2, 0))
 
 
+def encode(encoder: Graph, vae: Vae, pixels: Array, channels: int) -> Array:
+    """Latents (count, channels, height, width) of pictures (count, 3, height, width) in -1..1: the encoder's mean."""
+    (name,) = encoder.inputs
+    found = encoder.run(encoder.outputs[:1], {name: pixels})[0]
+    return found[:, :channels].astype(np.float32) * vae.scaling  # the mean comes before the spread
+
+
 @attrs.frozen(eq=False)
 class Previewer:
     """An affine map from one latent to the mean colour of its pixels: *matrix* is (channels + 1, 3)."""
@@ -46,9 +53,7 @@ class Previewer:
         So it needs no table of factors, and suits any VAE.
         """
         pictures = _colour_fields(4)
-        (name,) = encoder.inputs
-        found = encoder.run(encoder.outputs[:1], {name: pictures})[0]
-        latents = found[:, :channels].astype(np.float64) * vae.scaling  # the mean comes before the spread
+        latents = encode(encoder, vae, pictures, channels).astype(np.float64)
         count, _, height, width = latents.shape
         blocks = pictures.reshape(count, 3, height, _FIT_SIZE // height, width, _FIT_SIZE // width)
         rows = latents.transpose(0, 2, 3, 1).reshape(-1, channels)

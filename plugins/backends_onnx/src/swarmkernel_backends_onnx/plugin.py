@@ -17,7 +17,7 @@ ONNX = BackendType(
     description="Stable Diffusion 1.x, 2.x and XL as ONNX on this machine, with continuous batching, without torch.",
     slots=lambda settings: settings.max_batch,
     # Clients show the samplers and schedulers only where some backend announces "comfyui".
-    features=("comfyui", "variation_seed"),
+    features=("comfyui", "variation_seed", "init_image", "mask_image"),
     compat_classes=frozenset({"stable-diffusion-v1", "stable-diffusion-v2", "stable-diffusion-xl-v1"}),
     formats={"onnx"},
 )

@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 
 from swarmkernel_backend_api import BackendError
-from swarmkernel_backends_onnx.conditioning import Conditioning, TextEncoder, stack
+from swarmkernel_backends_onnx.conditioning import TextEncoder, stack
 from swarmkernel_backends_onnx.folder import Parts, Vae
 from swarmkernel_backends_onnx.graph import Array, Graph, Input
-from swarmkernel_backends_onnx.pixels import Previewer, decode
-from swarmkernel_diffusion import Engine, NoiseSchedule, Sample
-from swarmkernel_t2i_api import BatchSampler, ImageJob
+from swarmkernel_backends_onnx.pixels import Previewer, decode, encode
+from swarmkernel_diffusion import NUMPY, Conditioning, Engine, NoiseSchedule, Sample
+from swarmkernel_t2i_api import ImageJob, LatentSampler
 
 #: Batches whose conditioning is kept on the device: those that take turns while more pictures run than fit in one.
 _STACKED = 4
 
 
 @attrs.define(eq=False)
-class OnnxSampler(BatchSampler):
+class OnnxSampler(LatentSampler):
     """One loaded model, sampling many jobs together. To be called from one thread."""
 
+    make: ClassVar = Sample
     parts: Parts
     max_batch: int
     text: TextEncoder = attrs.field(init=False)
+    _loaded_encoder: Graph | None = attrs.field(default=None, init=False)
     _previewer: Previewer | None = attrs.field(default=None, init=False)
     _stacked: OrderedDict[tuple[int, ...], tuple[list[Conditioning], dict[str, Any]]] = attrs.field(
         factory=OrderedDict, init=False
     )
 
     def __attrs_post_init__(self) -> None:
-        self.text = TextEncoder(self.parts)
+        self.text = TextEncoder(self.parts.family, self.parts.towers, NUMPY)
         # A graph with one timestep for all of its rows serves one picture at a time.
         is_shared = self.parts.unet.inputs["timestep"].is_one
         self.engine = Engine(
@@ -54,33 +55,30 @@ class OnnxSampler(BatchSampler):
         return self.parts.vae
 
     def forget(self) -> None:
-        """Drop what can be made again: encoded prompts, and what is kept of them on the device."""
+        """Drop what can be made again: encoded prompts, what is kept of them on the device, the VAE's encoder."""
         self.text.forget()
+        self._loaded_encoder = None
         self._stacked.clear()
 
-    def sample(self, job: ImageJob, vae: Vae) -> Sample:
-        """The job as the engine wants it, its prompts encoded."""
-        guided = job.cfg_scale != 1
-        prompts = [job.prompt, job.negative_prompt] if guided else [job.prompt]
-        pieces = max(map(self.text.pieces, prompts))
-        size = (job.height, job.width)
-        encoded = [self.text.encode(text, pieces, job.clip_stop_at_layer, size) for text in prompts]
-        varied = job.variation_seed is not None
-        return Sample(
-            id=job.id,
-            # Rounded up: decode() cuts the picture to the size that was asked for.
-            shape=(self.parts.channels, *(math.ceil(side / vae.scale) for side in size)),
-            cond=encoded[0],
-            uncond=encoded[1] if guided else None,
-            seed=job.seed,
-            steps=job.steps,
-            cfg_scale=job.cfg_scale,
-            sampler=job.sampler,
-            schedule=job.scheduler,
-            variation_seed=job.variation_seed or 0,
-            variation_strength=job.variation_strength if varied else 0.0,
-            group=pieces,
-        )
+    @property
+    def channels(self) -> int:
+        """How many channels latents have."""
+        return self.parts.channels
+
+    def scale(self, vae: Vae) -> int:
+        """Pixels per latent, in each direction."""
+        return vae.scale
+
+    def encode(self, vae: Vae, pixels: Array) -> Array:
+        """The latents of a picture, by the VAE's encoder; BackendError if the model has none."""
+        encoder = self._encoder()
+        if encoder is None:
+            raise BackendError(
+                "This model has no vae_encoder, which it takes to begin with a picture; `swarmkernel export-onnx`"
+                " writes one.",
+                "unsupported_model",
+            )
+        return np.concatenate(encode(encoder, vae, pixels[None], self.channels))
 
     def decode(self, job: ImageJob, vae: Vae, latents: Array) -> Array:
         """The picture of finished latents, in the size that was asked for."""
@@ -88,13 +86,19 @@ class OnnxSampler(BatchSampler):
 
     def draw(self, latents: Array) -> Any:
         """A rough picture of latents, by a map that is fitted to the VAE's encoder at the first call, if there is one."""
-        vae = self.parts.vae
-        if vae.encoder_folder is None:
-            return None
         if self._previewer is None:
-            encoder = Graph.load(vae.encoder_folder, "vae_encoder", vae.decoder.device)
-            self._previewer = Previewer.fit(encoder, vae, self.parts.channels)
+            encoder = self._encoder()
+            if encoder is None:
+                return None
+            self._previewer = Previewer.fit(encoder, self.parts.vae, self.channels)
         return self._previewer.draw(latents)
+
+    def _encoder(self) -> Graph | None:
+        """The VAE's encoder, loaded when it is first asked for; None if the model has none."""
+        vae = self.parts.vae
+        if self._loaded_encoder is None and vae.encoder_folder is not None:
+            self._loaded_encoder = Graph.load(vae.encoder_folder, "vae_encoder", vae.decoder.device)
+        return self._loaded_encoder
 
     def _predict(self, x: Array, timesteps: Array, rows: list[Conditioning]) -> Array:
         unet = self.parts.unet

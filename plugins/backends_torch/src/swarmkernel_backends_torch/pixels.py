@@ -1,4 +1,4 @@
-"""Latents to pixels: properly by the VAE, roughly by a linear map that is fitted to it."""
+"""Pixels to latents and back: properly by the VAE, roughly by a linear map that is fitted to it."""
 
 from __future__ import annotations
 
@@ -52,6 +52,14 @@ def _finite(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.float()
 
 
+def encode(vae: Any, pixels: torch.Tensor, device: torch.device, *, offload: bool = False) -> torch.Tensor:
+    """Latents (count, channels, height, width) of pictures (count, 3, height, width) in -1..1: the encoder's mean."""
+    with on_device(vae, device, offload=offload):
+        mean = vae.encode(pixels.to(device, vae.dtype), return_dict=False)[0].mean
+    latents: torch.Tensor = mean.float() * vae.config.scaling_factor
+    return latents
+
+
 @attrs.frozen(eq=False)
 class Previewer:
     """An affine map from one latent to the mean colour of its pixels: *matrix* is (channels + 1, 3)."""
@@ -66,9 +74,7 @@ class Previewer:
         So it needs no table of factors, and suits any VAE.
         """
         pictures = _colour_fields(4)
-        with on_device(vae, device, offload=offload):
-            encoded = vae.encode(pictures.to(device, vae.dtype), return_dict=False)[0].mean
-        latents = (encoded * vae.config.scaling_factor).float().cpu()
+        latents = encode(vae, pictures, device, offload=offload).cpu()
         target = torch.nn.functional.interpolate(pictures, size=latents.shape[-2:], mode="area")
         rows = latents.permute(0, 2, 3, 1).flatten(0, 2)
         rows = torch.cat([rows, torch.ones(len(rows), 1)], dim=1)

@@ -18,7 +18,7 @@ TORCH = BackendType(
     description="Stable Diffusion 1.x, 2.x and XL on this machine, with continuous batching.",
     slots=lambda settings: settings.max_batch,
     # Clients show the samplers and schedulers only where some backend announces "comfyui".
-    features=("comfyui", "variation_seed", "init_image"),
+    features=("comfyui", "variation_seed", "init_image", "mask_image"),
     compat_classes=frozenset({"stable-diffusion-v1", "stable-diffusion-v2", "stable-diffusion-xl-v1"}),
     formats={"safetensors"},
 )

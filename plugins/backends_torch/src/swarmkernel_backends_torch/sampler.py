@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
 import torch
 
 from swarmkernel_backend_api import BackendError
-from swarmkernel_backends_torch.conditioning import Conditioning, TextEncoder, stack
-from swarmkernel_backends_torch.init_images import encode, read_picture
+from swarmkernel_backends_torch.conditioning import TextEncoder, stack
 from swarmkernel_backends_torch.loading import Parts, load_vae, scale_of
-from swarmkernel_backends_torch.pixels import Previewer, decode
+from swarmkernel_backends_torch.pixels import Previewer, decode, encode
 from swarmkernel_backends_torch.settings import TorchSettings
-from swarmkernel_diffusion import Arrays, Engine, NoiseSchedule, Sample, start_step
-from swarmkernel_t2i_api import BatchSampler, ImageJob
+from swarmkernel_diffusion import Arrays, Conditioning, Engine, NoiseSchedule, Sample
+from swarmkernel_t2i_api import ImageJob, LatentSampler
 
 
 @attrs.define(eq=False)
-class TorchSampler(BatchSampler):
+class TorchSampler(LatentSampler):
     """
     One loaded model, sampling many jobs together. To be called from one thread.
 
     *device* and *dtype* say where and how it computes.
     """
 
+    make: ClassVar = Sample
     parts: Parts
     device: torch.device
     dtype: torch.dtype
@@ -43,12 +42,14 @@ class TorchSampler(BatchSampler):
             self.parts.unet.to(memory_format=torch.channels_last)  # what its convolution kernels want
         if self.settings.attention == "sliced":
             self.parts.unet.set_attention_slice("max")
-        self.text = TextEncoder(self.parts, self.device, self._offloads)
+        arrays = Arrays(lambda a: torch.from_numpy(np.ascontiguousarray(a)).to(self.device), torch.cat)
+        family, towers = self.parts.family, self.parts.towers
+        self.text = TextEncoder(family, towers, arrays, self.device, self._offloads)
         self.engine = Engine(
             self._predict,
             NoiseSchedule.from_config(self.parts.scheduler),
             prediction=self.parts.scheduler.get("prediction_type", "epsilon"),
-            arrays=Arrays(lambda a: torch.from_numpy(np.ascontiguousarray(a)).to(self.device), torch.cat),
+            arrays=arrays,
             max_batch=self.settings.max_batch,
         )
 
@@ -62,9 +63,8 @@ class TorchSampler(BatchSampler):
             return self.parts.vae
         if path not in self._vaes:
             found = load_vae(Path(path), self.dtype, self.parts.family)
-            wanted = self.parts.unet.config.in_channels
-            if (channels := found.config.latent_channels) != wanted:
-                text = f"The VAE {Path(path).name} has {channels} latent channels; this model needs {wanted}."
+            if (channels := found.config.latent_channels) != self.channels:
+                text = f"The VAE {Path(path).name} has {channels} latent channels; this model needs {self.channels}."
                 raise BackendError(text, "unsupported_model")
             self._vaes = {path: found}
         return self._vaes[path]
@@ -74,41 +74,20 @@ class TorchSampler(BatchSampler):
         self.text.forget()
         self._vaes.clear()
 
-    def sample(self, job: ImageJob, vae: Any) -> Sample:
-        """The job as the engine wants it, its prompts encoded."""
-        scale = scale_of(vae)
-        guided = job.cfg_scale != 1
-        prompts = [job.prompt, job.negative_prompt] if guided else [job.prompt]
-        pieces = max(map(self.text.pieces, prompts))
-        size = (job.height, job.width)
-        encoded = [self.text.encode(text, pieces, job.clip_stop_at_layer, size) for text in prompts]
-        varied = job.variation_seed is not None
-        # Rounded up: decode() cuts the picture to the size that was asked for.
-        shape = (self.parts.unet.config.in_channels, *(math.ceil(side / scale) for side in size))
-        init = self._init(job, vae, shape)
-        return Sample(
-            id=job.id,
-            shape=shape,
-            init=init,
-            start_step=_first_step(job) if init is not None else 0,
-            cond=encoded[0],
-            uncond=encoded[1] if guided else None,
-            seed=job.seed,
-            steps=job.steps,
-            cfg_scale=job.cfg_scale,
-            sampler=job.sampler,
-            schedule=job.scheduler,
-            variation_seed=job.variation_seed or 0,
-            variation_strength=job.variation_strength if varied else 0.0,
-            group=pieces,
-        )
+    @property
+    def channels(self) -> int:
+        """How many channels latents have."""
+        channels: int = self.parts.unet.config.in_channels
+        return channels
 
-    def _init(self, job: ImageJob, vae: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
-        """The latents of the job's picture; None where it begins from noise alone."""
-        if job.init_image is None or job.init_creativity >= 1:
-            return None
-        pixels = read_picture(job.init_image, (job.height, job.width))
-        return encode(vae, pixels, shape, self.device, offload=self._offloads).to(self.device)
+    def scale(self, vae: Any) -> int:
+        """Pixels per latent, in each direction."""
+        return scale_of(vae)
+
+    def encode(self, vae: Any, pixels: np.ndarray[Any, Any]) -> torch.Tensor:
+        """The latents of a picture, by the VAE's encoder."""
+        pictures = torch.from_numpy(pixels)[None]
+        return encode(vae, pictures, self.device, offload=self._offloads)[0].to(self.device)
 
     def decode(self, job: ImageJob, vae: Any, latents: torch.Tensor) -> Any:
         """The picture of finished latents, in the size that was asked for."""
@@ -127,8 +106,3 @@ class TorchSampler(BatchSampler):
         )[0]
         output: torch.Tensor = found.float()
         return output
-
-
-def _first_step(job: ImageJob) -> int:
-    """The step at which a job with a picture begins: the last one at the latest."""
-    return start_step(job.steps, job.init_creativity) if job.init_creativity > 0 else job.steps - 1

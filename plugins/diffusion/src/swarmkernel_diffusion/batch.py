@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from swarmkernel_diffusion.arrays import Array, Arrays
 from swarmkernel_diffusion.errors import DiffusionError
 from swarmkernel_diffusion.forward import Forward
+from swarmkernel_diffusion.held import Held
 from swarmkernel_diffusion.noise import initial_noise, noise
 from swarmkernel_diffusion.plan import COLUMNS, Plan
 from swarmkernel_diffusion.sample import Sample
@@ -26,6 +27,8 @@ class Row:
     """When it was last moved, by the engine's count of forward passes."""
     table: NDArray[np.float32] = attrs.field(init=False)
     calls: int = 0
+    held: Held | None = attrs.field(default=None, init=False)
+    """What it is held to where its mask says so; known once it has started."""
 
     @table.default
     def _table(self) -> NDArray[np.float32]:
@@ -47,10 +50,13 @@ class Row:
         seeds = sample.seed, sample.shape, sample.variation_seed, sample.variation_strength
         fresh = arrays.asarray(initial_noise(*seeds)[None])
         if sample.init is None:
-            return fresh * (sigma**2 + 1) ** 0.5
-        if sample.init.dtype != fresh.dtype:
-            raise DiffusionError(f"the initial latent must be {fresh.dtype}, not {sample.init.dtype}")
-        return sample.init.reshape(1, *sample.shape) + fresh * sigma
+            x = fresh * (sigma**2 + 1) ** 0.5
+        else:
+            x = _row(sample.init, "initial", fresh) + fresh * sigma
+        if sample.mask is None:
+            return x
+        self.held = Held(arrays.asarray(sample.mask[None]), _row(sample.keep, "kept", fresh), fresh)
+        return self.held.blend(x, sigma)
 
     def fresh_noise(self) -> NDArray[np.float32]:
         """What an ancestral sampler adds at this call: a function of the seed and the step, of nothing else."""
@@ -81,7 +87,8 @@ class Batch:
 
     def denoised(self, row: Row) -> Array:
         """A row's latest denoised estimate, shape `shape`."""
-        return self.state[2][self.rows.index(row)]
+        i = self.rows.index(row)
+        return self.state[2][i] if row.held is None else row.held.blend(self.state[2][i : i + 1], 0)[0]
 
     def latent(self, row: Row) -> Array:
         """A row's latent, shape `shape`."""
@@ -105,19 +112,39 @@ class Batch:
         return self.arrays.concat([a, b])
 
 
+def _row(latent: Array, what: str, like: Array) -> Array:
+    """A caller's latent as the one row of a batch."""
+    if latent.dtype != like.dtype:
+        raise DiffusionError(f"the {what} latent must be {like.dtype}, not {latent.dtype}")
+    return latent.reshape(like.shape)
+
+
 def _moved(rows: list[Row], state: tuple[Array, ...], forward: Forward) -> tuple[Array, ...]:
     """The state of these rows after one model call: `samplers` has the formula."""
     x, h, _ = state
     host = np.stack([row.table[row.calls] for row in rows], axis=1)
     numbers = forward.arrays.asarray(host)
     each = numbers.reshape(*host.shape, *(1 for _ in rows[0].sample.shape))
-    _, c_in, c_skip, c_out, a, b, c, n, p, q, scale = each
+    _, c_in, c_skip, c_out, a, b, c, n, p, q, to, scale = each
     output = forward(x * c_in, numbers[0], scale, [row.sample for row in rows])
     denoised = c_skip * x + c_out * output
     new = a * x + b * denoised + c * h
     if host[_FRESH_NOISE].any():
         new = new + n * forward.arrays.asarray(_fresh_noise(rows, host[_FRESH_NOISE]))
-    return new, p * x + q * denoised, denoised
+    return _held(rows, new, to, forward.arrays), p * x + q * denoised, denoised
+
+
+def _held(rows: list[Row], x: Array, sigma: Array, arrays: Arrays) -> Array:
+    """The rows x at these noise levels, masked ones held to what they keep."""
+    if all(row.held is None for row in rows):
+        return x
+    one_by_one = [slice(i, i + 1) for i in range(len(rows))]
+    return arrays.concat(
+        [
+            x[i] if row.held is None else row.held.blend(x[i], sigma[i])
+            for row, i in zip(rows, one_by_one, strict=True)
+        ]
+    )
 
 
 def _fresh_noise(rows: list[Row], strengths: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import attrs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from swarmkernel_diffusion.checks import check_choice, check_number, check_whole
+from swarmkernel_diffusion.checks import check_choice, check_whole
 from swarmkernel_diffusion.errors import DiffusionError
 from swarmkernel_diffusion.samplers import SAMPLERS, sampler_calls
 from swarmkernel_diffusion.schedules import Floats, NoiseSchedule
@@ -14,8 +14,9 @@ from swarmkernel_diffusion.schedules import Floats, NoiseSchedule
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 """What a network's output can mean; the names are diffusers' `prediction_type`."""
 
-COLUMNS = ("timestep", "c_in", "c_skip", "c_out", "a", "b", "c", "n", "p", "q")
-"""A plan's columns: the network sees c_in * x at timestep, D = c_skip * x + c_out * output, the rest is `Call`'s."""
+COLUMNS = ("timestep", "c_in", "c_skip", "c_out", "a", "b", "c", "n", "p", "q", "to")
+"""A plan's columns: the network sees c_in * x at timestep, D = c_skip * x + c_out * output, a to q are `Call`'s,
+and x' is at the sigma `to`."""
 
 
 @attrs.frozen(eq=False)
@@ -50,7 +51,17 @@ class Plan:
         levels, times = levels[start_step:], times[start_step:]
         calls = list(sampler_calls(sampler, levels, times))
         table = [
-            (times[k.at], *_preconditioning(levels[k.at], prediction), k.a, k.b, k.c, k.n, k.p, k.q)
+            (
+                times[k.at],
+                *_preconditioning(levels[k.at], prediction),
+                k.a,
+                k.b,
+                k.c,
+                k.n,
+                k.p,
+                k.q,
+                levels[k.step + 1],
+            )
             for k in calls
         ]
         step_of = tuple(start_step + call.step for call in calls)
@@ -74,15 +85,6 @@ def make_plan(
     sigmas = noise_schedule.schedule(schedule, steps)
     timesteps = noise_schedule.timestep(sigmas[:-1])
     return Plan.from_sigmas(sampler, sigmas, timesteps, prediction=prediction, start_step=start_step)
-
-
-def start_step(steps: int, denoise: float) -> int:
-    """The step to begin at so that a share `denoise` of the schedule, above 0 and up to 1, is run."""
-    check_whole("steps", steps, 1)
-    check_number("denoise", denoise, 0, 1)
-    if denoise == 0:
-        raise DiffusionError("denoise must be above 0: with 0 there is nothing to sample")
-    return min(round(steps * (1 - denoise)), steps - 1)
 
 
 def _checked_levels(sigmas: ArrayLike, timesteps: ArrayLike) -> tuple[list[float], list[float]]:

@@ -16,6 +16,7 @@ from swarmkernel_t2i_api.jobs.events import (
     Stepped,
     Waiting,
 )
+from swarmkernel_t2i_api.latents import LatentSampler
 from swarmkernel_t2i_api.params.types import Group, Param
 from swarmkernel_t2i_api.sampling import BatchSampler
 from swarmkernel_t2i_api.stepping import Sampler, SteppingBackend, files_stamp
@@ -44,6 +45,7 @@ __all__ = [
     "ImageFormat",
     "ImageJob",
     "Interrupted",
+    "LatentSampler",
     "LoadingModel",
     "LoraUse",
     "Output",

@@ -8,11 +8,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import attrs
 
 from swarmkernel_t2i_api.types import ImageJob, Output, Preview, Progress
+
+if TYPE_CHECKING:
+    from swarmkernel_t2i_api.init_picture import InitPicture
 
 log = logging.getLogger(__name__)
 SampleEvent: TypeAlias = Progress | Preview | Output | Exception
@@ -53,10 +56,14 @@ class BatchEngine(Protocol):
 
 @attrs.define(eq=False)
 class _Job:
-    """An admitted job: what it asked for, its VAE, the last step that was told and when the last preview was."""
+    """
+    An admitted job: what it asked for, its VAE, the picture that it starts from, the last step that was told and when
+    the last preview was.
+    """
 
     asked: ImageJob
     vae: Any
+    init: InitPicture | None
     step: int = 0
     preview_at: float = 0.0
 
@@ -78,7 +85,7 @@ class BatchSampler(ABC):
         """The VAE of that file or folder; None stands for the model's own."""
 
     @abstractmethod
-    def sample(self, job: ImageJob, vae: Any) -> Any:
+    def sample(self, job: ImageJob, vae: Any, init: InitPicture | None) -> Any:
         """What the engine is asked for."""
 
     @abstractmethod
@@ -98,11 +105,11 @@ class BatchSampler(ABC):
         """How many jobs are running."""
         return self.engine.active
 
-    def admit(self, job: ImageJob) -> None:
-        """Let *job* join the batch at the next step, or raise what is wrong with it."""
+    def admit(self, job: ImageJob, init: InitPicture | None) -> None:
+        """Let *job* join the batch at the next step, or raise what is wrong with it; *init* is what it starts from."""
         vae = self.vae(job.vae_path)
-        self.engine.admit(self.sample(job, vae))
-        self._jobs[job.id] = _Job(job, vae)
+        self.engine.admit(self.sample(job, vae, init))
+        self._jobs[job.id] = _Job(job, vae, init)
 
     def remove(self, job_id: str) -> None:
         """Forget a job, running or not."""
@@ -133,7 +140,8 @@ class BatchSampler(ABC):
     def _finished(self, job_id: str, latents: Any) -> list[tuple[str, SampleEvent]]:
         job = self._jobs.pop(job_id)
         try:
-            done = Output(self.decode(job.asked, job.vae, latents))
+            made = self.decode(job.asked, job.vae, latents)
+            done = Output(made if job.init is None else job.init.kept(made))
         except Exception as exc:  # noqa: BLE001  # out of memory, most likely: the other jobs go on
             return [(job_id, exc)]
         return [(job_id, Progress(job.asked.steps, job.asked.steps)), (job_id, done)]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import queue
+import stat
 import threading
+import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import attrs
 
@@ -20,11 +24,16 @@ from swarmkernel_models_api import Loaded, LoadModel, LoadProgress
 from swarmkernel_t2i_api.sampling import SampleEvent
 from swarmkernel_t2i_api.types import ImageJob, Output, Preview, Progress
 
+if TYPE_CHECKING:
+    from swarmkernel_t2i_api.init_picture import InitPicture
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Listener = Callable[[SampleEvent], object]
 #: The ``error_id`` of a device that ran out of memory; after such an error the backend's ``release`` is called.
 OUT_OF_MEMORY = "gpu_oom"
+#: What a worker that gives up ends with: "internal software error" of sysexits.h.
+EXIT_CODE = 70
 
 
 class Sampler(Protocol):
@@ -38,8 +47,8 @@ class Sampler(Protocol):
     def active(self) -> int:
         """How many jobs are running."""
 
-    def admit(self, job: ImageJob) -> None:
-        """Let a job join the batch at the next step, or raise what is wrong with it."""
+    def admit(self, job: ImageJob, init: InitPicture | None) -> None:
+        """Let a job join the batch at the next step, or raise what is wrong with it; *init* is what it starts from."""
 
     def remove(self, job_id: str) -> None:
         """Forget a job, running or not."""
@@ -64,6 +73,9 @@ class SteppingBackend(ABC):
     subclass ends with this one's.
     """
 
+    stuck_seconds: ClassVar[float] = 3600.0
+    """How long one step or load may take. One that never ends would hold up all jobs: then the process ends."""
+
     _sampler: Sampler | None = attrs.field(default=None, init=False)
     _held: tuple[object, ...] | None = attrs.field(default=None, init=False)
     """What the sampler was made from, as `wanted` tells it."""
@@ -74,9 +86,11 @@ class SteppingBackend(ABC):
     _listeners: dict[str, Listener] = attrs.field(factory=dict, init=False)
     _thread: threading.Thread | None = attrs.field(default=None, init=False)
     _loading: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
-    _present: int = attrs.field(default=0, init=False)
-    """Jobs that were let in and have not left."""
     _stopping: bool = attrs.field(default=False, init=False)
+    _since: float | None = attrs.field(default=None, init=False)
+    """When the thread began what it is at."""
+    _is_full: bool = attrs.field(default=False, init=False)
+    _watchdog: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     @abstractmethod
     def make_sampler(self, request: LoadModel) -> Sampler:
@@ -95,16 +109,25 @@ class SteppingBackend(ABC):
         """An error in words that help the person who asked for the picture."""
         return exc
 
+    def is_fatal(self, exc: Exception) -> bool:  # noqa: ARG002
+        """Whether nothing can be computed any more in this process after an error."""
+        return False
+
     def release(self) -> None:
-        """Give back what memory is not in use, in the thread that computes."""
+        """Give back what memory is not in use, in the thread that computes. What it raises is fatal."""
         gc.collect()
 
     def context(self) -> AbstractContextManager[object]:
         """What the thread that computes does all of its work in."""
         return nullcontext()
 
+    def give_up(self) -> None:
+        """End the process, which is a worker's: nothing more will come of it, and the server starts another."""
+        os._exit(EXIT_CODE)
+
     async def start(self) -> None:
         """Start the thread that computes."""
+        self._watchdog = asyncio.create_task(self._watch())
         self._thread = threading.Thread(target=self._run, name="stepping", daemon=True)
         self._thread.start()
 
@@ -114,6 +137,8 @@ class SteppingBackend(ABC):
         self._commands.put(None)
         if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
+        if self._watchdog is not None:
+            self._watchdog.cancel()
 
     async def load_model(self, request: LoadModel) -> AsyncIterator[LoadProgress | Loaded]:
         """Load a model in place of the one before it, once the running batch has ended."""
@@ -127,15 +152,14 @@ class SteppingBackend(ABC):
                 await self._do(lambda: self._load(wanted, request))
             if (vae := request.vae_path) is not None:
                 yield LoadProgress(f"reading {Path(vae).name}", 0.9)
-                await self._do(lambda: self._loaded().vae(vae))
+                await self._do(lambda: self._load_vae(wanted, request, vae))
             yield Loaded(request.name)
 
     async def generate(self, job: ImageJob) -> AsyncIterator[Progress | Preview | Output]:
         """
         Let one job join the running batch and pass on what becomes of it; leaving early removes it.
 
-        A model that was only let go of to free memory is loaded again. Who leaves last waits for the step that is under
-        way, so that a step that never ends shows as an interrupt that is not obeyed.
+        A model that was only let go of to free memory is loaded again.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[SampleEvent] = asyncio.Queue()
@@ -143,25 +167,17 @@ class SteppingBackend(ABC):
         def listener(event: SampleEvent) -> None:
             loop.call_soon_threadsafe(events.put_nowait, event)
 
-        async with self._loading:
-            freed = self._freed
-            if freed is not None and freed.path == job.model_path:
-                wanted = await asyncio.to_thread(self.wanted, freed)
-                await self._do(lambda: self._load(wanted, freed))
-            self._present += 1
-            try:
-                await self._do(lambda: self._admit(job, listener))
-            except BaseException:
-                await self._leave(job, listener)
-                raise
+        init = await asyncio.to_thread(_init_picture, job) if job.init_image is not None else None
         try:
+            async with self._loading:
+                await self._do(lambda: self._admit(job, init, listener))
             while not isinstance(event := await events.get(), Output):
                 if isinstance(event, Exception):
-                    raise self.told(event)
+                    raise event
                 yield event
             yield event
         finally:
-            await self._leave(job, listener)
+            self._commands.put(lambda: self._remove(job.id, listener))
 
     async def free_memory(self, request: FreeMemory) -> Freed:
         """
@@ -170,13 +186,7 @@ class SteppingBackend(ABC):
         A model in system memory is spared unless *system_ram* is asked for too.
         """
         unload = request.system_ram or not self.in_system_memory
-        async with self._loading:
-            return Freed(await self._do(lambda: self._free(unload=unload)))
-
-    @property
-    def _freed(self) -> LoadModel | None:
-        """The model that would be loaded had its memory not been asked for."""
-        return self._request if self._sampler is None else None
+        return Freed(await self._do(lambda: self._free(unload=unload)))
 
     async def _do(self, work: Callable[[], T]) -> T:
         """Run *work* in the thread, between two steps."""
@@ -189,32 +199,20 @@ class SteppingBackend(ABC):
             try:
                 result = work()
             except BaseException as exc:  # noqa: BLE001  # it is raised where it is awaited
-                error = self.told(_ordinary(exc))
-                loop.call_soon_threadsafe(_settle, future, None, error)
-                if self._out_of_memory(error):
-                    self.release()
+                loop.call_soon_threadsafe(_settle, future, None, self._failure(_ordinary(exc)))
             else:
                 loop.call_soon_threadsafe(_settle, future, result, None)
 
         self._commands.put(run)
         return await future
 
-    async def _leave(self, job: ImageJob, listener: Listener) -> None:
-        """Have the thread forget a job; with no other at work, return when it has."""
-        loop = asyncio.get_running_loop()
-        gone: asyncio.Future[None] = loop.create_future()
-
-        def remove() -> None:
-            try:
-                self._remove(job.id, listener)
-            finally:
-                loop.call_soon_threadsafe(_settle, gone, None, None)
-
-        self._present -= 1
-        if not self._stopping:
-            self._commands.put(remove)
-            if not self._present:
-                await gone
+    async def _watch(self) -> None:
+        """End the process when the thread is stuck: whoever watches over it starts another."""
+        while True:
+            await asyncio.sleep(self.stuck_seconds / 100)
+            if self._since is not None and time.monotonic() - self._since > self.stuck_seconds:
+                log.critical("one step took more than %g s: giving up", self.stuck_seconds)
+                self.give_up()
 
     def _run(self) -> None:
         """The thread: commands when there are any, steps while there are jobs. Nothing but a stop ends it."""
@@ -227,32 +225,48 @@ class SteppingBackend(ABC):
                     command = self._step
                 if command is None:
                     break
+                self._since = time.monotonic()
                 try:
                     command()
                 except BaseException as exc:  # noqa: BLE001  # a library's panic or exit too
                     self._begin_anew(exc)
+                if self._is_full:
+                    self._make_room()
+                self._since = None
         self._fail_all(_stopped())
 
     def _step(self) -> None:
-        events = self._loaded().step()
-        for job_id, event in events:
+        for job_id, event in self._loaded().step():
+            told = self._failure(event) if isinstance(event, Exception) else event
             if (listener := self._listeners.get(job_id)) is not None:
-                listener(event)
-        if any(isinstance(event, Exception) and self._out_of_memory(event) for _, event in events):
-            self.release()
+                listener(told)
+
+    def _failure(self, exc: Exception) -> Exception:
+        """The error as it is told, once what follows from it for this thread is noted."""
+        error = self.told(exc)
+        if self.is_fatal(exc):
+            log.critical("nothing can be computed any more: giving up", exc_info=exc)
+            self.give_up()
+        # Frames keep alive what was being computed in them, and the error will be around for a while.
+        _clear_frames(exc)
+        self._is_full = self._is_full or getattr(error, "error_id", None) == OUT_OF_MEMORY
+        return error
 
     def _begin_anew(self, exc: BaseException) -> None:
         """After an error that is no single job's: fail them all and let go of the model, which the next job loads again."""
         log.error("the running pictures are given up", exc_info=exc)
-        self._fail_all(_ordinary(exc))
         self._sampler = self._held = None
+        self._fail_all(self._failure(_ordinary(exc)))
+        self._is_full = True
+
+    def _make_room(self) -> None:
+        """Give memory back, now that the error that called for it is no longer being handled."""
+        self._is_full = False
         try:
             self.release()
         except Exception:
-            log.exception("memory was not given back")
-
-    def _out_of_memory(self, exc: Exception) -> bool:
-        return getattr(self.told(exc), "error_id", None) == OUT_OF_MEMORY
+            log.critical("memory cannot be given back: giving up", exc_info=True)
+            self.give_up()
 
     def _fail_all(self, error: Exception) -> None:
         listeners, self._listeners = self._listeners, {}
@@ -264,10 +278,13 @@ class SteppingBackend(ABC):
             raise BackendError("No model is loaded.", "model_not_loaded")
         return self._sampler
 
-    def _admit(self, job: ImageJob, listener: Listener) -> None:
+    def _admit(self, job: ImageJob, init: InitPicture | None, listener: Listener) -> None:
+        freed = self._request if self._sampler is None else None
+        if freed is not None and freed.path == job.model_path:
+            self._load(self.wanted(freed), freed)
         if job.model_path is None or Path(job.model_path) != self._loaded().path:
             raise BackendError("The model of this job is not the loaded one.", "model_not_loaded")
-        self._loaded().admit(job)
+        self._loaded().admit(job, init)
         self._listeners[job.id] = listener
 
     def _remove(self, job_id: str, listener: Listener) -> None:
@@ -282,9 +299,13 @@ class SteppingBackend(ABC):
         if self._sampler is not None and wanted == self._held:
             return
         self._unload()
-        self._request = None
+        self._request = request  # from now on: when it cannot be loaded, the next job tries again
         self._sampler = self.make_sampler(request)
-        self._held, self._request = wanted, request
+        self._held = wanted
+
+    def _load_vae(self, wanted: tuple[object, ...], request: LoadModel, vae: str) -> None:
+        self._load(wanted, request)  # its memory may have been freed meanwhile
+        self._loaded().vae(vae)
 
     def _unload(self) -> None:
         self._sampler = self._held = None
@@ -302,8 +323,15 @@ class SteppingBackend(ABC):
 def files_stamp(path: Path) -> tuple[tuple[int, int], ...]:
     """Changes when a model's files do: their times of change and sizes. Empty when it is not there."""
     files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    found = [file.stat() for file in files if file.is_file()]
-    return tuple((status.st_mtime_ns, status.st_size) for status in found)
+    return tuple(stamp for file in files if (stamp := _stamp(file)) is not None)
+
+
+def _stamp(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:  # gone meanwhile, or not ours to read: whoever loads it will say so
+        return None
+    return (status.st_mtime_ns, status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
 def _stopped() -> BackendError:
@@ -313,6 +341,19 @@ def _stopped() -> BackendError:
 def _ordinary(exc: BaseException) -> Exception:
     """What may be raised in a task: a panic or an exit of a library would end the event loop."""
     return exc if isinstance(exc, Exception) else RuntimeError(f"{type(exc).__name__}: {exc}")
+
+
+def _init_picture(job: ImageJob) -> InitPicture | None:
+    """What a job starts from, its files decoded where no other job waits for it."""
+    from swarmkernel_t2i_api.init_picture import InitPicture  # noqa: PLC0415  # the server decodes nothing
+
+    return InitPicture.of(job)
+
+
+def _clear_frames(exc: BaseException | None) -> None:
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
