@@ -8,6 +8,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import threading
 import time
@@ -16,15 +17,22 @@ import pytest
 from PIL import Image
 from websockets.sync.client import connect
 
-from swarmkernel.testing import Client
+from swarmkernel.testing import Client, FakeDistributions, LiveServer
 
 LEVEL = {"status", "class", "message", "any_loading"}
 
 
-@pytest.fixture(name="bare")
-def _bare(swarm_serve):
+@pytest.fixture(name="bare_server", scope="module")
+def _bare_server(tmp_path_factory):
     """A server without any backend type of its own, so that it has no backends."""
-    return swarm_serve("--disable", "backends_torch").client()
+    with LiveServer(tmp_path_factory.mktemp("bare"), ["--disable", "backends_torch"]) as server:
+        yield server
+
+
+@pytest.fixture(name="bare")
+def _bare(bare_server):
+    """A session of its own on that server."""
+    return bare_server.client()
 
 
 def told(response):
@@ -123,11 +131,20 @@ def backend_types(): return [attrs.evolve(SYNTHETIC, in_process=True)]
 """
 
 
-@pytest.fixture(name="synthetic")
-def _synthetic(swarm_dists, swarm_serve):
+@pytest.fixture(name="synthetic_server", scope="module")
+def _synthetic_server(tmp_path_factory):
     """A server without backends, and with a type whose backends start, fail or hang as they are told to."""
-    swarm_dists.add("synthetic", SYNTHETIC, requires=["swarmkernel", "swarmkernel-backend-api"])
-    client = swarm_serve("--disable", "backends_torch").client()
+    folder = tmp_path_factory.mktemp("synthetic")
+    FakeDistributions(folder).add("synthetic", SYNTHETIC, requires=["swarmkernel", "swarmkernel-backend-api"])
+    env = {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    with LiveServer(tmp_path_factory.mktemp("data"), ["--disable", "backends_torch"], env) as server:
+        yield server
+
+
+@pytest.fixture(name="synthetic")
+def _synthetic(synthetic_server):
+    """A session there and how to add a backend; those that a test added go with it."""
+    client = synthetic_server.client()
 
     def add(**settings):
         number = client.post("AddNewBackend", type_id="synthetic")["id"]
@@ -136,7 +153,9 @@ def _synthetic(swarm_dists, swarm_serve):
             assert "error" not in edited, edited
         return number
 
-    return client, add
+    yield client, add
+    for number in client.post("ListBackends"):
+        client.post("DeleteBackend", backend_id=number)
 
 
 def settled(client, wanted, timeout=30):
@@ -151,12 +170,12 @@ def settled(client, wanted, timeout=30):
 def test_12_and_14_states(synthetic):
     """12, 14: booleans in text; one disabled backend, one that failed beside one that runs, one that still loads."""
     client, add = synthetic
-    assert 0 == add()
+    number = add()
     settled(client, "running")
-    assert {"result": "Success."} == client.post("ToggleBackend", backend_id=0, enabled="FALSE")
+    assert {"result": "Success."} == client.post("ToggleBackend", backend_id=number, enabled="FALSE")
     settled(client, "all_disabled")
-    assert {"result": "Success."} == client.post("ToggleBackend", backend_id="0", enabled="TRUE")
-    assert {"result": "No change."} == client.post("ToggleBackend", backend_id=0, enabled=1)
+    assert {"result": "Success."} == client.post("ToggleBackend", backend_id=str(number), enabled="TRUE")
+    assert {"result": "No change."} == client.post("ToggleBackend", backend_id=number, enabled=1)
     settled(client, "running")
     failing = add(verb="raise")
     assert (LEVEL, "error") == ((found := settled(client, "errored")).keys(), found["class"])
@@ -169,32 +188,34 @@ def test_12_and_14_states(synthetic):
 def test_15_and_17_numbers(synthetic):
     """15, 17: ids count up and are not given twice; one can be chosen, unless it is taken."""
     client, add = synthetic
-    assert [0, 1] == [add(), add()]
-    assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=1)
-    assert 2 == add()
+    first = add()
+    assert first + 1 == add()
+    assert {"result": "Deleted."} == client.post("DeleteBackend", backend_id=first + 1)
+    assert first + 2 == add()
     edit = {"title": "t", "settings": {}}
-    assert "error" in client.post("EditBackend", backend_id=2, new_id=0, **edit)
-    assert 3 == client.post("EditBackend", backend_id=2, new_id=3, **edit)["id"]
-    assert {"0", "3"} == client.post("ListBackends").keys()
-    assert add() not in {0, 2, 3}
+    assert "error" in client.post("EditBackend", backend_id=first + 2, new_id=first, **edit)
+    assert first + 3 == client.post("EditBackend", backend_id=first + 2, new_id=first + 3, **edit)["id"]
+    assert {str(first), str(first + 3)} == client.post("ListBackends").keys()
+    assert add() not in {first, first + 2, first + 3}
     assert "error" in client.post("AddNewBackend", type_id="nope")
 
 
 def test_16_secrets(synthetic):
     """16: the list is a map of text keys and objects with numeric ids; a secret is hidden, and kept if sent back so."""
     client, add = synthetic
-    add(ApiKey="canary", Colour="red")
+    number = add(ApiKey="canary", Colour="red")
     (shown,) = client.post("ListBackends").values()
-    assert ["0"] == list(client.post("ListBackends"))
-    assert (0, "\t<secret>", "red") == (shown["id"], *(shown["settings"][k] for k in ("ApiKey", "Colour")))
+    assert [str(number)] == list(client.post("ListBackends"))
+    assert (number, "\t<secret>", "red") == (
+        shown["id"],
+        *(shown["settings"][k] for k in ("ApiKey", "Colour")),
+    )
     again = shown["settings"] | {"Colour": "blue"}
-    edited = client.post("EditBackend", backend_id=0, title="t", settings=again)
+    edited = client.post("EditBackend", backend_id=number, title="t", settings=again)
     assert ("\t<secret>", "blue") == tuple(edited["settings"][k] for k in ("ApiKey", "Colour"))
     assert "canary" not in json.dumps(client.post("ListBackends"))
-    assert (
-        ""
-        == client.post("EditBackend", backend_id=0, title="t", settings={"ApiKey": ""})["settings"]["ApiKey"]
-    )
+    edited = client.post("EditBackend", backend_id=number, title="t", settings={"ApiKey": ""})
+    assert "" == edited["settings"]["ApiKey"]
 
 
 def test_18_to_20_presets(bare):
@@ -306,18 +327,6 @@ def long_work(client):
     assert not thread.is_alive()
 
 
-def test_30_sessions_survive(swarm_serve, tmp_path):
-    """30: a session is valid after a restart."""
-    server = swarm_serve("--disable", "backends_torch", data_dir=tmp_path / "kept")
-    session = server.client().session_id
-    server.stop()
-    server.start()
-    client = server.client(login=False)
-    client.session_id = session
-
-    assert "status" in client.post("GetCurrentStatus")
-
-
 def test_31_locked_settings(swarm_serve):
     """31: with settings locked the five editing routes answer an error, and freeing memory works."""
     client = swarm_serve(SWARMKERNEL_BACKEND_API__LOCK_SETTINGS="true").client()
@@ -350,7 +359,7 @@ from swarmkernel import hookimpl
 def swarm_vote(session, permission): return False
 """
     swarm_dists.add("veto", veto)
-    server = swarm_serve()
+    server = swarm_serve("--disable", "backends_torch")
     client = server.client()
     document = client.http.get("/openapi.json").json()
     routes = [path.removeprefix("/API/") for path in document["paths"]]
@@ -368,12 +377,15 @@ INSTALL |= {"install_amd": False, "language": "en"}
 
 
 @pytest.mark.parametrize("key", ["", "x", None, 5, [], {"a": 1}, True])
-def test_parameters_of_the_older_dialect(swarm_serve, key):
+def test_parameters_of_the_older_dialect(bare, key):
     """What only older clients send is taken, whatever it holds, and does nothing."""
-    server = swarm_serve("--disable", "backends_torch", "--disable", "starter_model")
-    client = server.client()
-    assert "status" in client.post("GetCurrentStatus", do_debug=key, stability_api_key=key)
-    frames = client.stream("InstallConfirmWS", **INSTALL, stability_api_key=key)
+    assert "status" in bare.post("GetCurrentStatus", do_debug=key, stability_api_key=key)
+
+
+def test_an_installation_in_the_older_dialect(swarm_serve):
+    """The same when they install, which they can do once."""
+    client = swarm_serve("--disable", "backends_torch", "--disable", "starter_model").client()
+    frames = client.stream("InstallConfirmWS", **INSTALL, stability_api_key="x")
 
     assert {"success": True} == frames[-1], frames
     assert "error" in client.stream("InstallConfirmWS", **INSTALL)[-1]

@@ -187,7 +187,7 @@ def test_refusals(fresh, expected, choices):
     assert "modern_dark" == fresh.client().post("GetUserSettings")["settings"]["theme"]["value"]
 
 
-@pytest.mark.parametrize("key", ["sk-canary", {"a": [1]}])
+@pytest.mark.parametrize("key", ["sk-canary", {"a": [1]}, "", None, 5, [], True], ids=repr)
 def test_the_older_dialect(serve, key):
     """What the older dialect sends with it is accepted whatever it is, and kept nowhere."""
     server = serve(steps=False)
