@@ -152,8 +152,11 @@ def _wrong(environment, tmp_path):
 
 def test_wrong_interpreters(serve, wrong):
     """A backend in an interpreter that cannot run its worker is errored, and says what is wrong with which."""
-    client = serve(wrong).client()
+    server = serve(wrong)
+    client = server.client()
     number = client.post("AddNewBackend", type_id="demanding")["id"]
+    for name in ("gone", "text"):
+        server.wait_for_log(f"the interpreter {name} of the settings cannot be run: {wrong[name]}")
 
     said = {}
     for name in wrong:

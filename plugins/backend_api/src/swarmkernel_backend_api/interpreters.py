@@ -125,6 +125,13 @@ def absolute(_instance: Any, attribute: "attrs.Attribute[Any]", value: Mapping[s
             )
 
 
+def warn_of_missing(interpreters: Mapping[str, str]) -> None:
+    """Log the interpreters that are not there; backends may never choose them."""
+    for name, path in interpreters.items():
+        if not os.access(path, os.X_OK):
+            log.warning("the interpreter %s of the settings cannot be run: %s", name, path)
+
+
 def offering(kind: BackendType, interpreters: Mapping[str, str]) -> BackendType:
     """The type, its form with a dropdown ``python`` of the operator's interpreters if there are any."""
     if kind.in_process or not interpreters:

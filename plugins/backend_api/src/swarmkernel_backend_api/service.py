@@ -13,7 +13,7 @@ from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.claims import Claims
 from swarmkernel_backend_api.engines import to_add
 from swarmkernel_backend_api.errors import BackendError
-from swarmkernel_backend_api.interpreters import offering
+from swarmkernel_backend_api.interpreters import offering, warn_of_missing
 from swarmkernel_backend_api.records import Records
 from swarmkernel_backend_api.settings import BackendApiSettings
 from swarmkernel_backend_api.types import NewBackend
@@ -27,6 +27,7 @@ async def running(services: Services) -> AsyncIterator[None]:
     plugins, settings = services.get(Plugins), services.get(BackendApiSettings)
     found = plugins.collect("backend_types", key=attrgetter("id"), services=services)
     types = {name: offering(kind, settings.interpreters) for name, kind in found.items()}
+    warn_of_missing(settings.interpreters)
     records = Records.of(services.get(Store), services.get(Vault))  # type: ignore[type-abstract]  # a protocol as a key
     claims = Claims()
     backends = Backends(types, settings, records)
