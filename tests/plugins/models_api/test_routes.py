@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,8 @@ from urllib.parse import quote
 import orjson
 import pytest
 from PIL import Image
+
+from swarmkernel.testing import FakeDistributions, LiveServer
 
 from .conftest import SDXL, write
 
@@ -75,10 +78,13 @@ def picture(kind: str) -> bytes:
     return file.getvalue()
 
 
-@pytest.fixture
-def data(tmp_path):
-    """A data directory with a few models."""
-    main = tmp_path / "data/Models/Stable-Diffusion"
+OTHERS = ["t2i_api", "backends_torch", "backends_onnx", "backends_remote", "starter_model"]
+OPTIONS = [option for name in OTHERS for option in ("--disable", name)]
+
+
+def filled(folder):
+    """A data directory in that folder with a few models, and a canary beside it."""
+    main = folder / "data/Models/Stable-Diffusion"
     write(main / "one.safetensors")
     write(main / "deep/xl.safetensors", SDXL)
     write(main / "odd.safetensors")
@@ -89,36 +95,60 @@ def data(tmp_path):
     thumbnail = "data:image/png;base64," + base64.b64encode(picture("JPEG")).decode()
     write(main / "deep/thumb.safetensors", **{"modelspec.thumbnail": thumbnail})
     write(
-        tmp_path / "data/Models/Lora/l.safetensors",
+        folder / "data/Models/Lora/l.safetensors",
         {"lora_te1_text_model_encoder_layers_0_x.lora_up.weight": (1,)},
     )
-    (tmp_path / "canary").write_text("canary")
-    return tmp_path / "data"
+    (folder / "canary").write_text("canary")
+    return folder / "data"
 
 
 @pytest.fixture
-def serve(swarm_dists, swarm_serve, data, tmp_path):
-    """Start a server with the loader plugin, without the accelerator plugins."""
+def serve(swarm_dists, swarm_serve, tmp_path):
+    """Start a server of the test's own with the loader plugin, without the accelerator plugins."""
     swarm_dists.add("loader", LOADER, requires=["swarmkernel-models-api"])
+    data = filled(tmp_path)
 
     def start(**env):
-        (tmp_path / "loads").write_text("")
-        disabled = ["t2i_api", "backends_torch", "backends_onnx", "backends_remote", "starter_model"]
-        options = [option for name in disabled for option in ("--disable", name)]
-        return swarm_serve(*options, data_dir=data, LOADS=str(tmp_path / "loads"), **env)
+        return swarm_serve(*OPTIONS, data_dir=data, LOADS=str(tmp_path / "loads"), **env)
 
     return start
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Such a server for all tests that leave it as it was, and the file that tells what was loaded."""
+    folder = tmp_path_factory.mktemp("shared")
+    FakeDistributions(folder / "dists").add("loader", LOADER, requires=["swarmkernel-models-api"])
+    paths = [str(folder / "dists"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {"PYTHONPATH": os.pathsep.join(paths), "LOADS": str(folder / "loads")}
+    with LiveServer(filled(folder), OPTIONS, env) as server:
+        yield server, folder / "loads"
+
+
 @pytest.fixture
-def client(serve):
-    """A session on a server with two backends that load anything."""
-    client = serve().client()
+def client(shared):
+    """A session on it, with two new backends that load anything."""
+    server, _ = shared
+    client = server.client()
     for _ in range(2):
         assert "error" not in client.post("AddNewBackend", type_id="loader")
     running(client, 2)
     yield client
-    client.close()
+    for number in backends(client):
+        client.post("DeleteBackend", backend_id=number)
+
+
+@pytest.fixture
+def loads(shared):
+    """The names of the models that were loaded since the test began, in order."""
+    _, log = shared
+    log.write_text("")
+    return lambda: [line.split()[0] for line in log.read_text().splitlines()]
+
+
+def backends(client):
+    """The ids of the backends, in order."""
+    return sorted(client.post("ListBackends"), key=int)
 
 
 def running(client, count):
@@ -226,17 +256,13 @@ def test_no_way_out(client):
         assert b"root:" not in answer.content
 
 
-def loads(tmp_path):
-    return [line.split()[0] for line in (tmp_path / "loads").read_text().splitlines()]
-
-
-def test_select_model(client, tmp_path):
+def test_select_model(client, loads):
     """A model is loaded onto every backend once, shows as loaded, and is not loaded again."""
     assert {"models": []} == client.post("ListLoadedModels")
     assert {"success": True} == client.post("SelectModel", model="one")
     assert {"success": True} == client.post("SelectModel", model="ONE.safetensors")
 
-    assert ["one.safetensors"] * 2 == loads(tmp_path)
+    assert ["one.safetensors"] * 2 == loads()
     loaded = client.post("ListLoadedModels")["models"]
     assert [("one.safetensors", True)] == [(model["name"], model["loaded"]) for model in loaded]
     assert {"one.safetensors"} == {
@@ -245,42 +271,47 @@ def test_select_model(client, tmp_path):
     assert client.post("DescribeModel", modelName="one")["model"]["loaded"]
 
 
-def test_select_on_one_backend(client, tmp_path):
+def test_select_on_one_backend(client):
     """With a backend's id, as text or number, the model is loaded there alone."""
-    assert {"success": True} == client.post("SelectModel", model="deep/xl", backendId=1)
-    assert {"success": True} == client.post("SelectModel", model="one", backendId="0")
+    first, second = backends(client)
+    assert {"success": True} == client.post("SelectModel", model="deep/xl", backendId=int(second))
+    assert {"success": True} == client.post("SelectModel", model="one", backendId=first)
     found = client.post("ListBackends", full_data=True)
-    assert ["one.safetensors", "deep/xl.safetensors"] == [found[i]["current_model"] for i in "01"]
-    assert "error" in client.post("SelectModel", model="one", backendId="77")
+    assert ["one.safetensors", "deep/xl.safetensors"] == [found[i]["current_model"] for i in (first, second)]
+    assert "error" in client.post("SelectModel", model="one", backendId="777")
     assert "error" in client.post("SelectModel", model="one", backendId="x")
 
 
-def test_many_wait_for_one_load(client, tmp_path):
+def test_many_wait_for_one_load(client, loads):
     """Fifty requests for one model share one load per backend."""
     with ThreadPoolExecutor(25) as pool:
         answers = list(pool.map(lambda _: client.post("SelectModel", model="one"), range(50)))
 
     assert [{"success": True}] * 50 == answers
-    assert ["one.safetensors"] * 2 == loads(tmp_path)
+    assert ["one.safetensors"] * 2 == loads()
 
 
-def test_a_failed_load_is_not_repeated_at_once(client, tmp_path):
+def test_a_failed_load_is_not_repeated_at_once(client, loads):
     """Who asks for a model that has just failed to load gets the backend's text again, without another load."""
+    first, _ = backends(client)
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(lambda _: client.post("SelectModel", model="odd", backendId=0), range(20)))
+        answers = list(
+            pool.map(lambda _: client.post("SelectModel", model="odd", backendId=first), range(20))
+        )
 
     assert all("its weights are odd" in answer["error"] for answer in answers)
-    assert ["odd.safetensors"] == loads(tmp_path)
-    assert "pickle" in client.post("SelectModel", model="old.ckpt", backendId=0)["error"]
-    assert {"success": True} == client.post("SelectModel", model="one", backendId=0)
-    assert ["odd.safetensors", "one.safetensors"] == loads(tmp_path)
+    assert ["odd.safetensors"] == loads()
+    assert "pickle" in client.post("SelectModel", model="old.ckpt", backendId=first)["error"]
+    assert {"success": True} == client.post("SelectModel", model="one", backendId=first)
+    assert ["odd.safetensors", "one.safetensors"] == loads()
 
 
 def test_a_backend_that_dies_while_loading(client):
     """A backend that is killed by a model costs that load; it comes back and loads another."""
-    assert "error" in client.post("SelectModel", model="deadly", backendId=0)
+    first, _ = backends(client)
+    assert "error" in client.post("SelectModel", model="deadly", backendId=first)
     running(client, 2)
-    assert {"success": True} == client.post("SelectModel", model="one", backendId=0)
+    assert {"success": True} == client.post("SelectModel", model="one", backendId=first)
 
 
 def test_loads_are_counted(client):
