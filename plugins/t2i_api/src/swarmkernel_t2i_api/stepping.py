@@ -350,10 +350,13 @@ def _init_picture(job: ImageJob) -> InitPicture | None:
     return InitPicture.of(job)
 
 
-def _clear_frames(exc: BaseException | None) -> None:
-    while exc is not None:
-        traceback.clear_frames(exc.__traceback__)
-        exc = exc.__cause__ or exc.__context__
+def _clear_frames(exc: Exception) -> None:
+    seen: list[BaseException] = []
+    chain: BaseException | None = exc
+    while chain is not None and chain not in seen:
+        traceback.clear_frames(chain.__traceback__)
+        seen.append(chain)
+        chain = chain.__cause__ or chain.__context__
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
