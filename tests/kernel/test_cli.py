@@ -1,6 +1,7 @@
 """What the command line says."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -127,3 +128,30 @@ def test_help_whatever_is_wrong(swarm_dists, monkeypatch, command, required, sai
 
     assert "serve" in done.stdout
     assert 1 == done.stderr.count(said)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("users", r"accounts .* and dwarf \(dwarf 1.0\) both.*'users'"),
+        ("serve", r"\(dwarf 1.0\): ValueError.*'serve'"),
+    ],
+)
+def test_commands_of_one_name(command, swarm_dists, name, said):
+    """`check` names who declares a command that another plugin or the kernel has."""
+    swarm_dists.add(
+        "dwarf",
+        f"""
+import click
+from swarmkernel import hookimpl
+@click.command({name!r})
+def mine(): pass
+@hookimpl
+def swarm_commands(): return [mine]
+""",
+    )
+
+    code, _, err = command("check")
+
+    assert 1 == code
+    assert re.search(said, err.splitlines()[-1])

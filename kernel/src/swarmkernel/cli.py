@@ -12,7 +12,7 @@ import click
 
 from swarmkernel.commands import boot, settings_options
 from swarmkernel.errors import StartupError
-from swarmkernel.kernel import VERSION
+from swarmkernel.kernel import VERSION, Kernel
 from swarmkernel.logs import log_to_stderr
 from swarmkernel.plugin_commands import plugins
 
@@ -37,8 +37,7 @@ class Group(click.Group):
 
     def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
         if __name__ not in ctx.meta:
-            kernel = boot(config=None, data_dir=None)
-            ctx.meta[__name__] = kernel.plugins.collect("swarm_commands", key=_name)
+            ctx.meta[__name__] = _commands(boot(config=None, data_dir=None))
         found: dict[str, click.Command] = ctx.meta[__name__]
         return found
 
@@ -53,9 +52,15 @@ class Group(click.Group):
             sys.exit(PORT_IN_USE if isinstance(exc, PortInUseError) else 1)
 
 
+def _commands(kernel: Kernel) -> dict[str, click.Command]:
+    return kernel.plugins.collect("swarm_commands", key=_name)
+
+
 def _name(command: object) -> str:
     if not isinstance(command, click.Command) or not command.name:
         raise TypeError(f"swarm_commands gave {command!r}, which is no click command with a name")
+    if command.name in main.commands:
+        raise ValueError(f"swarm_commands gave {command.name!r}, which is a command of the kernel")
     return command.name
 
 
@@ -112,6 +117,7 @@ def routes(*, form: str, **options: Any) -> None:
 def check(**options: Any) -> None:
     """Read the settings and load the plugins as `serve` would, and say what is wrong; exit 1 if anything is."""
     kernel = boot(**options)
+    _commands(kernel)
     installed = {p.name for p in (*kernel.plugins, *kernel.plugins.left_out)}
     wrong = [
         f"{kernel.settings.file}: [{table}]: no installed plugin has this name"
