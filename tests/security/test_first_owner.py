@@ -3,13 +3,21 @@
 import json
 import threading
 
+import pytest
+
 from tests.security.people import PASSWORD, REQUIRED, command, log_in, routes_of, setup_token, within
 from tests.security.raw import JSON, send
 
 
-def test_setup_required(start):
+@pytest.fixture(name="unowned", scope="module")
+def _unowned(start):
+    """A server that stays without an owner."""
+    return start(**REQUIRED)
+
+
+def test_setup_required(unowned):
     """A new session and a login are refused with 403 `setup_required`, and no route works."""
-    server = start(**REQUIRED)
+    server = unowned
     for route, body in (
         ("GetNewSession", {}),
         ("Login", {"username": "boss", "password": "long enough"}),
@@ -94,10 +102,9 @@ def test_the_command_line_makes_one_too(start):
     assert ["shelly"] == log_in(server, "shelly", "long enough").post("AdminListUsers")["users"]
 
 
-def test_the_token_is_not_kept(start):
+def test_the_token_is_not_kept(unowned):
     """The token is printed, and is in no file."""
-    server = start(**REQUIRED)
-    token = setup_token(server).encode()
-    files = [f for f in server.data_dir.rglob("*") if f.is_file()]
+    token = setup_token(unowned).encode()
+    files = [f for f in unowned.data_dir.rglob("*") if f.is_file()]
     assert files
     assert [] == [f.name for f in files if token in f.read_bytes()]

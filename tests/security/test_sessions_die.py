@@ -272,24 +272,31 @@ def test_a_restart_revives_no_dead_session(painting):
     assert "status" in alive.post("GetCurrentStatus")
 
 
-@pytest.mark.parametrize(
-    ("cause", "kept"),
-    [(logout, True), (revoke_own, True), (reset_password, True), (lower_role, False), (delete, False)],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_what_becomes_of_running_work(people, cause, kept):
-    """Work goes on after a logout, and is kept; it stops when its user's rights change or the user is deleted."""
+def working(people):
+    """A user with two pictures in the making, and how to find the files that come of them."""
     case = Case(people, work=LONG | {"steps": 10, "donotsave": False})
     folder = people.server.data_dir / "Output" / case.name
+    return case, lambda: list(folder.rglob("*.png"))
 
+
+@pytest.mark.parametrize("cause", [logout, revoke_own, reset_password], ids=lambda cause: cause.__name__)
+def test_work_goes_on(people, cause):
+    """Work goes on after a logout, and is kept."""
+    case, pictures = working(people)
     for watched in cause(case):
         watched.ends()
+    within(10, pictures)
 
-    if kept:
-        within(10, lambda: list(folder.rglob("*.png")))
-    else:
-        time.sleep(3.5)
-        assert [] == list(folder.rglob("*.png"))
+
+def test_work_stops(people):
+    """Work stops when its user's rights change or the user is deleted, and nothing of it is kept."""
+    made = {}
+    for cause in (lower_role, delete):
+        case, made[cause.__name__] = working(people)
+        for watched in cause(case):
+            watched.ends()
+    time.sleep(3.5)
+    assert {"lower_role": [], "delete": []} == {name: pictures() for name, pictures in made.items()}
 
 
 def test_impersonation_ends_with_either(people):
