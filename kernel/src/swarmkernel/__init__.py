@@ -2,6 +2,7 @@
 
 from swarmkernel.audit import Audit, AuditEntry
 from swarmkernel.commands import settings_options, with_store
+from swarmkernel.declarations import Permissions
 from swarmkernel.errors import (
     BadRequestError,
     BusyError,
@@ -19,7 +20,7 @@ from swarmkernel.errors import (
 )
 from swarmkernel.guard import is_loopback
 from swarmkernel.hookspecs import hookimpl, hookspec
-from swarmkernel.kernel import SERVER_ID, VERSION, Permissions
+from swarmkernel.kernel import SERVER_ID, VERSION
 from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
 from swarmkernel.plugins import Plugins
 from swarmkernel.routes import Body, Call, Route

@@ -19,6 +19,7 @@ from swarmkernel import pages, reference
 from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_headers
 from swarmkernel.arrivals import Held, Quota
 from swarmkernel.audit import Pace, audited, audited_frames
+from swarmkernel.declarations import Bound
 from swarmkernel.errors import (
     BadRequestError,
     BusyError,
@@ -31,7 +32,7 @@ from swarmkernel.errors import (
     WrongMethodError,
 )
 from swarmkernel.guard import Guard, headers_of
-from swarmkernel.kernel import Bound, Kernel
+from swarmkernel.kernel import Kernel
 from swarmkernel.permissions import PUBLIC, Permission
 from swarmkernel.plugins import contained
 from swarmkernel.routes import Call, Route

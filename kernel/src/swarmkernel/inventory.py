@@ -9,9 +9,10 @@ from typing import Any
 
 import attrs
 
+from swarmkernel.declarations import Bound
 from swarmkernel.discovery import Plugin
 from swarmkernel.errors import StartupError
-from swarmkernel.kernel import Bound, Kernel
+from swarmkernel.kernel import Kernel
 from swarmkernel.permissions import Permission
 
 

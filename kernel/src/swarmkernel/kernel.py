@@ -11,10 +11,10 @@ from importlib.metadata import version
 from typing import Any
 
 import attrs
-from attrs.validators import deep_iterable, instance_of
 from starlette.routing import BaseRoute
 
 from swarmkernel.audit import Audit
+from swarmkernel.declarations import Bound, Declared, Permissions
 from swarmkernel.discovery import Plugin
 from swarmkernel.errors import (
     KernelError,
@@ -24,8 +24,8 @@ from swarmkernel.errors import (
     UnknownRouteError,
 )
 from swarmkernel.guard import is_loopback
-from swarmkernel.permissions import Permission, granted
-from swarmkernel.plugins import Plugins, contained
+from swarmkernel.permissions import Permission
+from swarmkernel.plugins import Plugins, contained, logged
 from swarmkernel.routes import Route
 from swarmkernel.services import Services, Stopping
 from swarmkernel.sessions import Session, Sessions
@@ -33,7 +33,7 @@ from swarmkernel.settings import PluginSettings, ServerSettings, SettingsSource
 from swarmkernel.store import MemoryStore, Store
 from swarmkernel.users import Accounts
 from swarmkernel.vault import FILE_NAME, Vault
-from swarmkernel.wire import Parameter, signature
+from swarmkernel.wire import signature
 
 log = logging.getLogger(__name__)
 
@@ -41,50 +41,6 @@ VERSION = version("swarmkernel")
 #: Differs between processes: a server that is chained to itself recognises the loop by it.
 SERVER_ID = str(uuid.uuid4())
 PURGE_SECONDS = 3600
-
-
-@attrs.frozen
-class Bound:
-    """A route, who declared it, and what it takes."""
-
-    plugin: Plugin
-    route: Route = attrs.field(validator=instance_of(Route))
-    parameters: tuple[Parameter, ...]
-
-
-@attrs.frozen
-class Declared:
-    """What one plugin declares: its routes, every permission that it names, its settings."""
-
-    routes: tuple[Bound, ...] = ()
-    permissions: tuple[Permission, ...] = attrs.field(
-        default=(), validator=deep_iterable(instance_of(Permission))
-    )
-    settings: tuple[type, ...] = ()
-
-
-@attrs.define
-class Permissions:
-    """Every declared permission by id, and the votes on them."""
-
-    plugins: Plugins
-    services: Services
-    by_id: dict[str, Permission] = attrs.field(factory=dict, init=False)
-
-    def allowed(self, session: Session, permission: Permission) -> bool:
-        """Whether the votes let *session* do what *permission* names; a plugin that raises refuses."""
-        votes: list[bool | None] = []
-        for plugin, vote in self.plugins.implementations("swarm_vote"):
-            try:
-                votes.append(vote(services=self.services, session=session, permission=permission))
-            except Exception:
-                log.exception("%s failed to vote on %s", plugin, permission.id)
-                votes.append(False)
-        return granted(votes)
-
-    def held_by(self, session: Session) -> list[str]:
-        """The ids of all permissions that *session* has, sorted."""
-        return sorted(p.id for p in self.by_id.values() if self.allowed(session, p))
 
 
 @attrs.define
@@ -274,7 +230,7 @@ class Kernel:
         try:
             with contained():
                 for life in self.plugins.call(plugin, "swarm_lifespan", services=self.services):
-                    await stack.enter_async_context(_logged(plugin, life))
+                    await stack.enter_async_context(logged(plugin, life))
             for mounts in self.plugins.call(plugin, "swarm_mounts", services=self.services):
                 self.mounts += map(_as_mount, mounts)
         except StartupError:
@@ -288,17 +244,3 @@ def _as_mount(value: object) -> BaseRoute:
     if not isinstance(value, BaseRoute):
         raise TypeError(f"swarm_mounts gave {value!r}, which is no Starlette route")
     return value
-
-
-@asynccontextmanager
-async def _logged(plugin: Plugin, life: Any) -> AsyncIterator[None]:
-    """Enter *life*; a failure while leaving it is logged, so that the others are still left in order."""
-    await life.__aenter__()
-    try:
-        yield
-    finally:
-        try:
-            with contained():
-                await life.__aexit__(None, None, None)
-        except Exception:
-            log.exception("%s failed while stopping", plugin)

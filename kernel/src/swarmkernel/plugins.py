@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import attrs
@@ -28,6 +28,20 @@ def contained() -> Iterator[None]:
         raise
     except BaseException as exc:
         raise PluginError(repr(exc)) from exc
+
+
+@asynccontextmanager
+async def logged(plugin: Plugin, life: Any) -> AsyncIterator[None]:
+    """Enter *life*; a failure while leaving it is logged, so that the others are still left in order."""
+    await life.__aenter__()
+    try:
+        yield
+    finally:
+        try:
+            with contained():
+                await life.__aexit__(None, None, None)
+        except Exception:
+            log.exception("%s failed while stopping", plugin)
 
 
 @attrs.define

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route as HTTPRoute
 
-from swarmkernel.kernel import VERSION, Bound, Kernel
+from swarmkernel.declarations import Bound
+from swarmkernel.kernel import VERSION, Kernel
 from swarmkernel.permissions import Permission
 from swarmkernel.routes import Body
 from swarmkernel.wire import Parameter
