@@ -18,7 +18,7 @@ from swarmkernel.errors import (
     UnknownRouteError,
     WrongMethodError,
 )
-from swarmkernel.guard import is_loopback
+from swarmkernel.guard import is_from_here, is_loopback
 from swarmkernel.hookspecs import hookimpl, hookspec
 from swarmkernel.kernel import SERVER_ID, VERSION
 from swarmkernel.permissions import PUBLIC, Level, Permission, Safety
@@ -92,6 +92,7 @@ __all__ = [
     "caller",
     "hookimpl",
     "hookspec",
+    "is_from_here",
     "is_loopback",
     "settings_options",
     "viewer",

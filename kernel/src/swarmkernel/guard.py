@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,11 +15,25 @@ import attrs
 from swarmkernel.errors import BadRequestError, ForbiddenError, KernelError
 from swarmkernel.settings import ServerSettings
 
+log = logging.getLogger(__name__)
+
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 WILDCARDS = frozenset({"0.0.0.0", "::"})  # noqa: S104  # which are never a name to call a server by
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS = SAFE_METHODS | {"POST", "PUT", "DELETE", "PATCH"}
-FORWARDING = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via")
+#: A request with one of these, or with any of `X-Forwarded-...`, came through a proxy, wherever from.
+FORWARDING = frozenset(
+    {
+        "cf-connecting-ip",
+        "client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-original-forwarded-for",
+        "x-real-ip",
+    }
+)
 MAX_HEADERS = 100
 _HOST = re.compile(r"(?P<name>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 
@@ -63,7 +78,17 @@ def plain_ip(address: str) -> str:
     return str(getattr(ip, "ipv4_mapped", None) or ip)
 
 
-@attrs.frozen
+def is_forwarded(headers: Mapping[str, str]) -> bool:
+    """Whether a proxy handed on a request with these *headers* (names in lower case), or says so."""
+    return any(name in FORWARDING or name.startswith("x-forwarded") for name in headers)
+
+
+def is_from_here(headers: Mapping[str, str], address: str) -> bool:
+    """Whether a request comes from this machine, without a proxy between; *address* is its peer's."""
+    return is_loopback(address) and not is_forwarded(headers)
+
+
+@attrs.define
 class Guard:
     """
     The checks in front of every route, API or not.
@@ -72,6 +97,7 @@ class Guard:
     """
 
     settings: ServerSettings
+    _has_warned: bool = attrs.field(default=False, init=False)
 
     def check(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         """Raise ForbiddenError, BadRequestError or UnauthorizedError for a request that must not pass."""
@@ -81,6 +107,7 @@ class Guard:
         host = self._host(scope, headers)
         self._origin(scope, headers, host)
         self._secret(scope, headers)
+        self._warn(scope, headers)
 
     def _size(self, scope: Mapping[str, Any]) -> None:
         total = sum(len(n) + len(v) for n, v in scope["headers"])
@@ -142,11 +169,21 @@ class Guard:
 
     def _secret(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
         wanted = self.settings.authorization
-        if not wanted or (is_loopback(peer(scope)) and not any(h in headers for h in FORWARDING)):
+        if not wanted or is_from_here(headers, peer(scope)):
             return
         given = headers.get("authorization", "")
         if not hmac.compare_digest(given.encode(), wanted.encode()):
             raise UnauthorizedError("The Authorization header is missing or wrong.")
+
+    def _warn(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+        """Tell the operator, once, of a proxy that the settings do not name: all its clients count as one."""
+        if not self._has_warned and is_forwarded(headers) and not self._trusted(scope):
+            self._has_warned = True
+            log.warning(
+                "a request from %s has forwarding headers, which are not believed; "
+                "if that is a proxy of yours, name it in trusted_proxies",
+                peer(scope),
+            )
 
     def client(self, scope: Mapping[str, Any], headers: Mapping[str, str]) -> str:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,6 +17,8 @@ from hypercorn.protocol.ws_stream import FrameTooLargeError, Ping, WebsocketBuff
 
 from swarmkernel.arrivals import Held, Quota
 from swarmkernel.errors import BusyError
+
+log = logging.getLogger(__name__)
 
 PING_SECONDS = 20
 _FULL = (
@@ -110,9 +113,18 @@ def _count_connections(connections: Quota) -> None:
                     server.writer.write(_FULL)
                 server.writer.close()
                 return
-            await serve_one(server)
+            try:
+                await serve_one(server)
+            except* Exception as group:
+                # Whoever breaks the rules of a protocol could fill the log with tracebacks.
+                log.warning("a connection ended in an error: %.200r", _first(group))
+                log.debug("where that was", exc_info=group)
 
     tcp_server.TCPServer.run = run
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 class Buffer(WebsocketBuffer):  # type: ignore[misc]

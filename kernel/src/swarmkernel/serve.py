@@ -26,6 +26,8 @@ PORT_IN_USE = 98
 #: Whatever hangs while stopping, the process ends this long after the drain limit.
 LAST_RESORT_SECONDS = 15.0
 TOGETHER_SECONDS = 1.0
+#: Files that the server has open beside connections: the database, logs, pipes to processes, what it serves.
+OWN_FILES = 128
 
 
 class PortInUseError(StartupError):
@@ -109,8 +111,12 @@ def _config(app: App, listener: int) -> Any:
     from swarmkernel.hypercorn_mends import PING_SECONDS, mend  # noqa: PLC0415
 
     settings = app.kernel.server
-    connections = Quota(settings.max_connections, settings.connections_per_client, settings.trusted_proxies)
-    mend(connections, app.arriving, app.message_limit)
+    most = _connections(settings)
+    mend(
+        Quota(most, settings.connections_per_client, settings.trusted_proxies),
+        app.arriving,
+        app.message_limit,
+    )
     config = Config()
     if settings.tls_cert:
         config.certfile, config.keyfile = settings.tls_cert, settings.tls_key
@@ -195,3 +201,21 @@ def _raise_fd_limit() -> None:
 
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _connections(settings: ServerSettings) -> int:
+    """How many connections to take: fewer than wanted where the system lets us open few files."""
+    with suppress(ImportError, OSError):
+        import resource  # noqa: PLC0415
+
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        room = max(files - OWN_FILES, OWN_FILES // 2)
+        if files != resource.RLIM_INFINITY and room < settings.max_connections:
+            log.warning(
+                "the system allows %d open files, so at most %d connections are taken, and not %d; raise `ulimit -n`",
+                files,
+                room,
+                settings.max_connections,
+            )
+            return room
+    return settings.max_connections

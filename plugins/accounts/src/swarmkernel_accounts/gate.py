@@ -6,10 +6,18 @@ from typing import Any
 
 import attrs
 
-from swarmkernel import LOCAL_USER, Identity, Plugins, Services, Session, Sessions, SetupRequiredError
+from swarmkernel import (
+    LOCAL_USER,
+    Identity,
+    Plugins,
+    Services,
+    Session,
+    Sessions,
+    SetupRequiredError,
+    is_from_here,
+)
 from swarmkernel_accounts import cookies
 from swarmkernel_accounts.directory import Directory
-from swarmkernel_accounts.local import is_from_here
 from swarmkernel_accounts.permissions import MANAGE_USERS
 from swarmkernel_accounts.rights import Rights
 from swarmkernel_accounts.tokens import Tokens
