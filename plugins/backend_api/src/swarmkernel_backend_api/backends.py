@@ -82,8 +82,7 @@ class Backends:
             kind = self.types.get(record.type_id)
             settings, raw, problem = await self.records.revive(kind, record)
             slot = self._slot(record.id, kind or missing_type(record.type_id), settings, record.title)
-            slot.enabled, slot.raw = record.enabled, raw
-            slot.problem = problem or withdrawn(slot.type, raw)
+            slot.enabled, slot.raw, slot.problem = record.enabled, raw, problem or withdrawn(slot.type, raw)
             self._next_id = max(self._next_id, record.id + 1)
             await self._supervisors[slot].restart(0)
 
@@ -138,7 +137,9 @@ class Backends:
                 return False
             slot.enabled = enabled
             try:
-                await self._save(slot)
+                if slot.real:
+                    record = StoredBackend(slot.id, slot.type.id, slot.title, slot.enabled, slot.raw)
+                    await self.records.save(record)
             except BaseException:
                 slot.enabled = not enabled
                 raise
@@ -222,10 +223,6 @@ class Backends:
         if slot is None:
             raise UnknownBackendError(f"There is no backend {number}.", "unknown_backend")
         return slot
-
-    async def _save(self, slot: BackendSlot) -> None:
-        if slot.real:
-            await self.records.save(StoredBackend(slot.id, slot.type.id, slot.title, slot.enabled, slot.raw))
 
     def _slot(self, number: int, kind: BackendType, settings: Any, title: str) -> BackendSlot:
         slot = BackendSlot(number, kind, settings, self.notify, title)

@@ -234,14 +234,12 @@ class WorkerHost:
         self._why = self._why or why
         log.warning("%s: worker process %d %s; it is ended", self.label, self._process.pid, why)
         signal_group(self._process.pid, signal.SIGTERM)
-        await asyncio.wait([self._exit], timeout=self.limits.terminate_seconds)
-        await self._kill()
+        await self._gone_within(self.limits.terminate_seconds, self._process.pid, self._exit)
 
-    async def _kill(self) -> None:
-        if self._process is not None and self._exit is not None:
-            if not self._exit.done():
-                signal_group(self._process.pid, signal.SIGKILL)
-            await asyncio.wait([self._exit])
+    async def _gone_within(self, seconds: float, pid: int, end: "asyncio.Task[None]") -> None:
+        if not (await asyncio.wait([end], timeout=seconds))[0]:
+            signal_group(pid, signal.SIGKILL)
+            await asyncio.wait([end])
 
     async def stop(self) -> None:
         """Ask the worker to stop, wait a little, kill."""
@@ -249,5 +247,4 @@ class WorkerHost:
             return
         self._why = self._why or "was stopped"
         self._spawn(self._send(frames.Stop()))
-        await asyncio.wait([self._exit], timeout=self.limits.stop_seconds)
-        await self._kill()
+        await self._gone_within(self.limits.stop_seconds, self._process.pid, self._exit)
