@@ -9,6 +9,7 @@ import socket
 import struct
 import threading
 import uuid
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -304,11 +305,7 @@ class FakeComfy:
             await asyncio.sleep(0.1)
         sizes = graph.get("empty", graph.get("init_scale"))["inputs"]
         size = (3000, 3000) if "huge" in text else (sizes["width"], sizes["height"])
-        data = (
-            b"<svg/>"
-            if "not a picture" in text
-            else picture("PNG", size, (4 + graph["sampler"]["inputs"]["seed"]) % 256)
-        )
+        data = b"<svg/>" if "not a picture" in text else picture("PNG", size, _red(graph))
         name = f"{number}.png"
         self._files[name] = data
         images = {"images": [{"filename": name, "subfolder": "", "type": "temp"}]}
@@ -331,6 +328,12 @@ class FakeComfy:
             if not self.old:
                 await self._tell("progress_state", nodes=_states(self._running[0], step, steps))
             await asyncio.sleep(0.1 if "slow" in text else 0.01)
+
+
+def _red(graph: dict) -> int:
+    """A colour that follows from the seed and from the files that are loaded."""
+    files = [node["inputs"]["image"] for node in graph.values() if node["class_type"] == "LoadImage"]
+    return (4 + graph["sampler"]["inputs"]["seed"] + zlib.crc32("".join(files).encode())) % 256
 
 
 def message(kind: str, **data: Any) -> str:

@@ -45,6 +45,8 @@ def honest() -> dict[str, Any]:
         "GetNewSession": {"session_id": "s" * 40, "server_id": "theirs"},
         "ListBackends": {"3": BACKEND},
         "ListModels": lambda body: {"files": [MODEL] if body["subtype"] == "Stable-Diffusion" else []},
+        "ListT2IParams": {"list": [{"id": "sampler", "values": ["euler", "uni_pc"]}, {"id": "steps"}]},
+        "TriggerRefresh": {"list": []},
         "SelectModel": {"success": True},
         "InterruptAll": {"success": True},
         "FreeBackendMemory": {"result": True, "count": 1},

@@ -317,7 +317,7 @@ async def test_away_at_first(comfy: FakeComfy) -> None:
         assert (Status.IDLE, ["comfyui"]) == (slot.status, slot.features)
         comfy.start()
         await until(backends, lambda: slot.status is Status.RUNNING)
-        assert {"alpha", "folder/beta"} == slot.models.main
+        assert {"alpha", "folder/beta"} == slot.models.stems["Stable-Diffusion"]
         assert "lora" in slot.features
 
 

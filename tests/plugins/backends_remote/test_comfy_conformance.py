@@ -27,11 +27,12 @@ class TestComfy(BackendConformance):
     """The connection to a server."""
 
     kind = comfy_type(Rules())
+    abilities: ClassVar = {"generate", "load_model", "free_memory", "refresh_models"}
 
 
 class TestComfyGenerates(GenerateConformance):
     """A server that paints."""
 
     kind = comfy_type(Rules())
-    abilities: ClassVar = set()
+    abilities: ClassVar = {"generate", "load_model", "free_memory", "refresh_models"}
     job = ImageJob("1", "slow", model="alpha", width=96, height=64, steps=6)

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from fake_comfy import FakeComfy, painting
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
-from test_comfy import connected, generated, job, true
+from test_comfy import connected, generated, job
 
 from swarmkernel_backend_api import BackendError, Status, WorkerLostError
-from swarmkernel_backend_api.testing import fleet, until
+from swarmkernel_backend_api.testing import fleet
 from swarmkernel_backends_remote import RemoteSettings
 from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_backend import comfy_type
@@ -112,24 +112,6 @@ async def test_a_job_that_is_forgotten(comfy: FakeComfy) -> None:
         comfy.instead["/prompt"] = JSONResponse({"prompt_id": "gone", "number": 1, "node_errors": {}})
         with pytest.raises(WorkerLostError, match="no longer knows of the job"):
             await generated(slot, job())
-
-
-async def test_a_server_that_was_out_of_reach_ends_the_job_later(comfy: FakeComfy) -> None:
-    """A job whose interrupt did not arrive is interrupted when the server is back."""
-    async with fleet([comfy_type(Rules(RULES))], max_init_attempts=0) as backends:
-        slot = await connected(backends, comfy)
-        comfy.ran.clear()
-        running = asyncio.create_task(generated(slot, job("hang")))
-        await true(lambda: comfy.ran == ["hang"])
-        comfy.instead[""] = PlainTextResponse("no", 502)
-        running.cancel()
-        await asyncio.sleep(0.1)
-        assert [] == comfy.bodies("/interrupt")
-        comfy.instead.clear()
-        for ws in list(comfy._sockets.values()):
-            asyncio.run_coroutine_threadsafe(ws.close(1011), comfy._loop)
-        await true(lambda: comfy.bodies("/interrupt"))
-        await until(backends, lambda: slot.status is Status.RUNNING)
 
 
 def test_previews_have_a_limit() -> None:

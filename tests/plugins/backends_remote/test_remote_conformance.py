@@ -1,6 +1,7 @@
 """The suites for backends of others, held against another server as a backend."""
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -16,8 +17,9 @@ from swarmkernel_t2i_api.testing import GenerateConformance
 
 
 def painted(body: Mapping[str, Any]) -> list[dict]:
-    """The frames of a server that paints what the seed says."""
-    picture = url(png(body["width"], body["height"], body["seed"] % 256))
+    """The frames of a server that paints what the seed and the pictures say."""
+    given = zlib.crc32((body.get("initimage", "") + body.get("maskimage", "")).encode())
+    picture = url(png(body["width"], body["height"], (body["seed"] + given) % 256))
     steps = [
         {"gen_progress": {"overall_percent": step / body["steps"], "preview": url(png())}}
         for step in range(1, body["steps"] + 1)
@@ -37,13 +39,15 @@ class TestControl(BackendConformance):
     """The connection to another server."""
 
     kind = swarm_type(Rules())
+    abilities: ClassVar = {"refresh_models"}
 
 
 class TestMirror(GenerateConformance):
     """A backend over there, as a backend here."""
 
     kind = swarm_type(Rules())
-    abilities: ClassVar = set()
+    abilities: ClassVar = {"refresh_models"}
+    interrupt_steps = 2000
     job = ImageJob("1", "a cat", model="alpha", width=96, height=64, steps=6)
 
     async def _ready(self, slot: BackendSlot) -> BackendSlot:

@@ -53,7 +53,7 @@ class Target:
 
 
 def _problem(parts: SplitResult) -> str | None:
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0:
         return "must be like http://host:7801"
     if parts.username is not None or parts.password is not None:
         return "must not hold a user name or password; there is AuthorizationHeader for those"

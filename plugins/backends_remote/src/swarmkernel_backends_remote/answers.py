@@ -14,6 +14,8 @@ from swarmkernel_backends_remote.errors import PeerError
 #: A JSON answer of more values than this is not taken apart: each costs many times its length in memory.
 MAX_VALUES: Final = 1_000_000
 MAX_TEXT: Final = 500
+MAX_NAME: Final = 300
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _LONG: Final = 1 << 18
 _ERROR_ID: Final = re.compile("[a-z][a-z0-9_]{0,39}")
 
@@ -42,6 +44,13 @@ def text(value: object, most: int = MAX_TEXT) -> str:
         return ""
     line = " ".join(value[: 4 * most].split())
     return "".join(letter for letter in line if letter.isprintable())[:most]
+
+
+def name(value: object) -> str | None:
+    """A name that the other server must be told exactly as it is, or None."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_NAME or _CONTROL.search(value):
+        return None
+    return value
 
 
 def whole(value: object, least: int, most: int) -> int | None:

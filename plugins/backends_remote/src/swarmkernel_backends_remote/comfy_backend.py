@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any, Final
@@ -26,8 +25,9 @@ from swarmkernel_backends_remote.comfy_events import Events
 from swarmkernel_backends_remote.comfy_job import ComfyJob
 from swarmkernel_backends_remote.comfy_server import ComfyServer
 from swarmkernel_backends_remote.comfy_settings import ComfySettings, places
-from swarmkernel_backends_remote.errands import Errands
+from swarmkernel_backends_remote.errands import Errands, insist
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.messages import messages
 from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.relay import Relays
 from swarmkernel_backends_remote.web import Web
@@ -37,14 +37,14 @@ from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
 log = logging.getLogger(__name__)
 
 COMFY: Final = "comfyui_api"
-#: How often the server's lists are read again, and how soon a lost connection is tried again: at first, and then.
+#: How often the server's lists are read again, how often if it does not do as it is, and how soon a lost connection is
+#: tried again: at first, and then.
 LISTS_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 5.0
 FIRST_SECONDS: Final = 0.2
 AGAIN_SECONDS: Final = 2.0
 #: The longest that one picture may take over there, with all that is queued before it.
 JOB_SECONDS: Final = 4 * 3600.0
-#: Jobs that are still to be ended there, once the server is back.
-MOST_LEFT: Final = 64
 
 
 @attrs.define(eq=False)
@@ -63,7 +63,6 @@ class ComfyBackend:
     _hears: bool = attrs.field(default=False, init=False)
     _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _watches: list[asyncio.Task[None]] = attrs.field(factory=list, init=False)
-    _left: deque[ComfyJob] = attrs.field(factory=lambda: deque(maxlen=MOST_LEFT), init=False)
 
     @property
     def features(self) -> tuple[str, ...]:
@@ -77,14 +76,14 @@ class ComfyBackend:
         self.presence = Presence(lambda: (slot,), self.settings.allow_idle)
 
     async def start(self) -> None:
-        """Read what the server has. One that is out of reach is waited for; one that refuses is an error."""
+        """Read what the server has. One that is out of reach or refuses is looked at again and again."""
         if not self.settings.address.strip():
             raise NotConfiguredError("The setting Address is empty.")
         self.server = server = ComfyServer(Web.of(self.settings, self.rules))
         await server.web.open()
         try:
             await self._look(server)
-        except PeerLostError as error:
+        except BackendError as error:
             self.presence.lose(error)
         self._watches = [
             asyncio.create_task(self._keep_listening(server)),
@@ -144,11 +143,9 @@ class ComfyBackend:
 
     async def _clean(self, work: ComfyJob) -> None:
         try:
-            await work.clean()
+            await insist(work.clean)
         except BackendError as error:
             log.info("%s: a job was not ended there: %s", self.slot.label, error.text)
-            if isinstance(error, PeerLostError):
-                self._left.append(work)
 
     def _server(self) -> ComfyServer:
         if self.server is None:
@@ -173,7 +170,7 @@ class ComfyBackend:
                 self._show_back()
 
     def _pause(self) -> float:
-        return AGAIN_SECONDS if self.presence.is_lost and self._hears else LISTS_SECONDS
+        return LOOK_SECONDS if self.presence.is_lost and self._hears else LISTS_SECONDS
 
     async def _look(self, server: ComfyServer) -> None:
         """Read what the server has, and show it."""
@@ -183,7 +180,7 @@ class ComfyBackend:
         except PeerError as error:
             raise PeerError(server.web.hide(error.text), error.error_id) from None
         if found.nodes != self.catalogue.nodes:
-            self.catalogue, self.slot.models = found, found.models()
+            self.catalogue, self.slot.models, self.slot.options = found, found.models(), found.choices()
             if self.slot.host is not None:
                 self.slot.describe(abilities=self.slot.host.abilities, features=self.features)
             self.slot.changed()
@@ -205,9 +202,7 @@ class ComfyBackend:
             self._hears = True
             if self.presence.is_lost:
                 self._wake.set()
-            else:
-                self._clean_left()
-            async for message in socket:
+            async for message in messages(socket):
                 await self.events.hear(message)
         raise PeerLostError(f"{server.web.name} closed the connection.")
 
@@ -222,12 +217,6 @@ class ComfyBackend:
         if not self._hears or self.presence.rest:
             return
         self.presence.find()
-        self._clean_left()
-
-    def _clean_left(self) -> None:
-        """End jobs that could not be ended before."""
-        while self._left:
-            self._errands.run(self._clean(self._left.popleft()))
 
 
 def comfy_type(rules: Rules) -> BackendType:

@@ -9,14 +9,13 @@ from typing import Any, Final
 
 import attrs
 
-from swarmkernel_backends_remote.answers import text
+from swarmkernel_backends_remote import answers
 from swarmkernel_backends_remote.comfy_graph import BASE, FEATURES, part
 from swarmkernel_backends_remote.errors import PeerError
 from swarmkernel_models_api import Model, ModelList, stem
 
 MAX_OPTIONS: Final = 5000
 MAX_INPUTS: Final = 200
-_MAX_NAME: Final = 300
 #: Which input of which node lists the models of a kind.
 _LISTS: Final = {
     "Stable-Diffusion": ("CheckpointLoaderSimple", "ckpt_name"),
@@ -69,8 +68,8 @@ def _options(spec: object) -> Iterator[str]:
     if found == "COMBO" and isinstance(spec, list) and len(spec) > 1 and isinstance(spec[1], dict):
         found = spec[1].get("options")
     for option in found[:MAX_OPTIONS] if isinstance(found, list) else ():
-        if isinstance(option, str) and option and text(option, _MAX_NAME) == option:
-            yield option
+        if (known_as := answers.name(option)) is not None:
+            yield known_as
 
 
 @attrs.frozen(eq=False)
@@ -101,6 +100,13 @@ class Catalogue:
         """What may be chosen for an input of a class."""
         node = self.nodes.get(kind)
         return () if node is None else node.required.get(name, ())
+
+    def choices(self) -> dict[str, tuple[str, ...]]:
+        """The samplers and schedulers, by parameter."""
+        return {
+            "sampler": self.options("KSampler", "sampler_name"),
+            "scheduler": self.options("KSampler", "scheduler"),
+        }
 
     def models(self) -> ModelList:
         """The models as this server lists them."""

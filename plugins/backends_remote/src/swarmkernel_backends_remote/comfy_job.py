@@ -16,7 +16,7 @@ from swarmkernel_backends_remote.comfy_events import Events, Run
 from swarmkernel_backends_remote.comfy_request import graph_of
 from swarmkernel_backends_remote.comfy_server import ComfyServer, check_history, image_of
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, most_pixels, picture
+from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, made_grey, most_pixels, picture
 from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
 
 #: How long nothing is heard before the server is asked.
@@ -86,7 +86,11 @@ class ComfyJob:
             self.events.runs.pop(run.id, None)
 
     async def _upload(self) -> dict[str, str]:
-        given = {"init_image": self.job.init_image, "mask_image": self.job.mask_image}
+        mask = self.job.mask_image
+        given = {
+            "init_image": self.job.init_image,
+            "mask_image": None if mask is None else await made_grey(mask),
+        }
         return {name: await self.server.upload(data) for name, data in given.items() if data is not None}
 
     async def _wait(self, run: Run) -> None:

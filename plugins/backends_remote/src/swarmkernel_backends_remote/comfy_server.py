@@ -28,6 +28,7 @@ _QUEUES: Final = {"queue_running": "running", "queue_pending": "pending"}
 _ENDING: Final = 20
 _ENDING_SECONDS: Final = 0.25
 _CLASS_MIB: Final = 8
+_EVENT_MIB: Final = 8
 
 
 @attrs.define(eq=False)
@@ -48,7 +49,7 @@ class ComfyServer:
     @asynccontextmanager
     async def socket(self) -> AsyncIterator[ClientConnection]:
         """The socket on which the server tells of this client's jobs."""
-        async with self.web.socket(f"/ws?clientId={self.client_id}") as socket:
+        async with self.web.socket(f"/ws?clientId={self.client_id}", _EVENT_MIB) as socket:
             await socket.send(_HELLO)
             yield socket
 

@@ -10,6 +10,10 @@ class PeerLostError(WorkerLostError):
         super().__init__(text, "remote_lost")
 
 
+class PeerBusyError(PeerLostError):
+    """The other server has no place for the work now; it will have one later."""
+
+
 class PeerError(BackendError):
     """The other server refused, or gave an answer that is none."""
 

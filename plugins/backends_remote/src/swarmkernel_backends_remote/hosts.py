@@ -17,16 +17,26 @@ _NEVER: Final = tuple(
             "100.100.100.200/32",
             "168.63.129.16/32",
             "169.254.0.0/16",
+            "192.0.0.192/32",
             "224.0.0.0/3",
             "::/128",
+            "2001::/32",
+            "fd00:c1::/32",
             "fd00:ec2::/32",
+            "fd20:ce::/32",
             "fe80::/10",
             "fec0::/10",
             "ff00::/8",
         ),
     )
 )
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+#: Networks whose addresses end in the IPv4 one that they stand for: of translators, and of forms that are out of use.
+_WRAPPED: Final = tuple(
+    map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96"))
+)
+_LOW: Final = 0xFFFFFFFF
+#: What the upper half of the interface's part of an ISATAP address is.
+_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 _NAME: Final = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?", re.IGNORECASE)
 
 
@@ -46,8 +56,8 @@ def plain(address: str) -> Address:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv4Address):
         return ip
-    if ip in _NAT64:
-        return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    if int(ip) > 1 and (any(ip in network for network in _WRAPPED) or int(ip) >> 32 & _LOW in _ISATAP):
+        return ipaddress.IPv4Address(int(ip) & _LOW)
     return ip.ipv4_mapped or ip.sixtofour or ip
 
 

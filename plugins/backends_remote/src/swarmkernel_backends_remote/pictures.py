@@ -7,32 +7,54 @@ import base64
 import binascii
 import io
 import re
-from typing import Any, Final
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 from swarmkernel_backends_remote.errors import PeerError
 from swarmkernel_t2i_api import ImageJob
+
+T = TypeVar("T")
 
 #: Pixels of any picture, however large the one that was asked for.
 MAX_PIXELS: Final = 1 << 26
 PREVIEW_PIXELS: Final = 1 << 22
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 _STARTS: Final = ((b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
+_ROUNDED: Final = 63
+#: Pictures of other servers are decoded two at a time: each takes many times its file's size in memory.
+_POOL: Final = ThreadPoolExecutor(2, "remote-pictures")
 _DATA_URL: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
 
 
 def most_pixels(job: ImageJob) -> int:
-    """How large a picture may be that comes for a job: servers may enlarge it four times a side."""
-    return min(16 * job.width * job.height, MAX_PIXELS)
+    """How large a picture may be that comes for a job: as it was asked for, with sides rounded up by some servers."""
+    return min((job.width + _ROUNDED) * (job.height + _ROUNDED), MAX_PIXELS)
 
 
 async def picture(data: bytes, most_pixels: int) -> Any:
     """The PIL image in some bytes, decoded in a thread; PeerError unless it is a whole picture that is not too large."""
-    return await asyncio.to_thread(_decoded, data, most_pixels)
+    return await _apart(lambda: _decoded(data, most_pixels))
 
 
 async def picture_of_url(url: object, most_pixels: int) -> Any:
     """The PIL image in a data URL."""
-    return await asyncio.to_thread(lambda: _decoded(_data(url), most_pixels))
+    return await _apart(lambda: _decoded(_data(url), most_pixels))
+
+
+async def _apart(work: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_POOL, work)
+
+
+async def made_grey(data: bytes) -> bytes:
+    """A mask's file as a PNG of one channel, as it is meant here; the header of the file is known to be sound."""
+    return await _apart(lambda: _grey(data))
+
+
+def _grey(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    _decoded(data, MAX_PIXELS).convert("L").save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
 
 
 def data_url(data: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 import attrs
 
 from swarmkernel_backend_api import BackendError, BackendSlot, Status
+from swarmkernel_backends_remote.errors import PeerLostError
 
 log = logging.getLogger(__name__)
 
@@ -89,16 +90,17 @@ class Presence:
             reason += (
                 f" It was lost {LOSSES} times in short order, and is left alone for {REST_SECONDS:g} seconds."
             )
-        status, soon = Status.IDLE if self.allow_idle else Status.ERRORED, self.is_expected
+        is_idle = self.allow_idle and isinstance(error, PeerLostError)
+        status, soon = Status.IDLE if is_idle else Status.ERRORED, self.is_expected
         for slot in self.slots():
             if (status, reason, soon) != (slot.away, slot.reason, slot.restarting):
                 slot.set_away(status, reason, soon=soon)
 
-    def find(self) -> None:
-        """Show it as back."""
+    def find(self, status: Status | None = None) -> None:
+        """Show it as back, or with a status as nearly so."""
         slot = next(iter(self.slots()))
         if self._lost_at is not None:
             self._lost_at = None
             log.info("%s is back", slot.label)
-        if slot.away is not None:
-            slot.set_away(None)
+        if slot.away is not status:
+            slot.set_away(status)

@@ -52,15 +52,19 @@ class Relay:
             self.task.cancel()
 
     async def _run(self) -> None:
-        async with asyncio.timeout(self.seconds), aclosing(self.source) as replies:
-            async for reply in replies:
-                await self._queue.put(reply)
+        limit = asyncio.timeout(self.seconds)
+        try:
+            async with limit, aclosing(self.source) as replies:
+                async for reply in replies:
+                    await self._queue.put(reply)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise PeerLostError(f"The other server took more than {self.seconds:g} seconds.") from None
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """Tell whoever listens how it ended, be it before it began."""
-        error: BaseException | None = self._error if task.cancelled() else task.exception()
-        if isinstance(error, TimeoutError):
-            error = PeerLostError(f"The other server took more than {self.seconds:g} seconds.")
+        error = self._error if task.cancelled() else task.exception()
         if self._queue.full():
             self._queue.get_nowait()
         self._queue.put_nowait(_End(error))

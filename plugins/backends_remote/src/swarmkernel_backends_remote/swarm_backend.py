@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -17,12 +18,13 @@ from swarmkernel_backend_api import (
     BackendSlot,
     BackendType,
     NotConfiguredError,
+    Status,
 )
 from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
 from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.swarm_children import NAME, Children
-from swarmkernel_backends_remote.swarm_inventory import SWARM, read_backends, read_models
+from swarmkernel_backends_remote.swarm_inventory import SWARM, read_backends, read_models, read_options
 from swarmkernel_backends_remote.swarm_peer import Peer, PeerSession
 from swarmkernel_backends_remote.swarm_settings import SwarmSettings
 from swarmkernel_backends_remote.web import Web
@@ -34,8 +36,6 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS: Final = 5.0
 QUICK_SECONDS: Final = 1.0
 MODELS_SECONDS: Final = 60.0
-#: How often a session is begun anew, to see whether it is still the same server.
-SESSION_SECONDS: Final = 600.0
 #: So many looks in a row that find nobody end the work that is under way; what runs on a live socket survives one.
 MISSES: Final = 2
 _LIST_SECONDS: Final = 60.0
@@ -51,12 +51,12 @@ class SwarmBackend:
     settings: SwarmSettings
     rules: Rules
     models: ModelList = attrs.field(factory=lambda: ModelList({}), init=False)
+    options: Mapping[str, tuple[str, ...]] = attrs.field(factory=dict, init=False)
     presence: Presence = attrs.field(init=False)
     peer: Peer = attrs.field(init=False)
     slot: BackendSlot = attrs.field(init=False)
     _backends: Backends = attrs.field(init=False)
     _session: PeerSession | None = attrs.field(default=None, init=False)
-    _session_at: float = attrs.field(default=0.0, init=False)
     _children: Children = attrs.field(init=False)
     _listed_at: float | None = attrs.field(default=None, init=False)
     _leads_back: bool = attrs.field(default=False, init=False)
@@ -75,17 +75,16 @@ class SwarmBackend:
         self.presence = Presence(lambda: (slot, *self._children.slots), self.settings.allow_idle)
 
     async def start(self) -> None:
-        """Connect and see what is there. A server that is out of reach is waited for; one that refuses is an error."""
+        """See what is there. A server that is out of reach, refuses or has nothing ready is looked at again and again."""
         if not self.settings.address.strip():
             raise NotConfiguredError("The setting Address is empty.")
         self.peer = Peer(Web.of(self.settings, self.rules))
         self._is_held = True
         await self.peer.hold()
         try:
-            while await self._look() and not self._children.slots:  # noqa: ASYNC110  # it waits for another machine
-                await asyncio.sleep(QUICK_SECONDS)
-        except PeerLostError as error:
-            self.presence.lose(error)
+            self._quick = await self._look()
+        except BackendError as error:
+            self._lose(error)
         self._watch = asyncio.create_task(self._keep_looking())
 
     async def stop(self) -> None:
@@ -131,13 +130,11 @@ class SwarmBackend:
 
     async def _pause(self) -> None:
         """Wait until it is time for a look, or one is asked for; a server that rests is left alone."""
-        if rest := self.presence.rest:
-            await asyncio.sleep(rest)
-        else:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(QUICK_SECONDS if self._quick else LOOK_SECONDS):
-                    await self._wake.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(QUICK_SECONDS if self._quick else LOOK_SECONDS):
+                await self._wake.wait()
         self._wake.clear()
+        await asyncio.sleep(self.presence.rest)
 
     def _lose(self, error: BackendError) -> None:
         self.presence.lose(error)
@@ -173,21 +170,33 @@ class SwarmBackend:
             if self.presence.rest:
                 return False
             await self._children.follow(found.backends, busy)
-            self.presence.find()
-            return any(backend.coming for backend in found.backends)
+            is_coming = any(backend.coming for backend in found.backends)
+            self.presence.find(Status.LOADING if is_coming and not self._children.slots else None)
+            if found.is_renamed:
+                self._session = None
+            return is_coming or found.is_renamed
 
     async def _own_session(self) -> PeerSession:
-        """The session for looks. A new one tells which server it is: sessions may outlive a restart, which is another one."""
-        now = time.monotonic()
-        if self._session is None or now - self._session_at > SESSION_SECONDS:
-            self._session, self._session_at = await self.peer.open_session(), now
+        """The session for looks. After a loss a new one tells which server it is: sessions outlive restarts, ids do not."""
+        if self._session is None:
+            self._session = await self.peer.open_session()
         return self._session
 
     async def _list_models(self, session: PeerSession) -> None:
         found = {kind: await self._models(session, kind) for kind in KINDS}
+        self.options = await self._options(session)
         self._listed_at = time.monotonic()
         if found != self.models.by_kind:
             self.models = ModelList(found)
+
+    async def _options(self, session: PeerSession) -> dict[str, tuple[str, ...]]:
+        """What may be chosen there for some parameters; nothing if the other server does not tell."""
+        try:
+            answer = await self.peer.call(session, "ListT2IParams", seconds=_LIST_SECONDS)
+        except PeerError as error:
+            log.info("%s: its parameters are not known: %s", self.slot.label, error.text)
+            return {}
+        return await asyncio.to_thread(read_options, answer)
 
     async def _models(self, session: PeerSession, kind: str) -> dict[str, Model]:
         """The models of a kind: none if the other server does not tell."""

@@ -73,10 +73,11 @@ class Children:
         return f"[Remote from {self.parent.id}: {self.parent.title or NAME}] {backend.title or backend.type}"
 
     def _update(self, slot: BackendSlot, mirror: Mirror, backend: RemoteBackend, *, keep_model: bool) -> None:
-        before = (slot.title, slot.max_usages, slot.models, slot.via, slot.current_model, slot.away)
+        before = _shown(slot)
         mirror.remote, slot.settings = backend, _settings(backend)
         slot.title, slot.max_usages = self._title(backend), backend.slots
-        slot.models, slot.via = self.control.models, (self.control.peer.server_id, *backend.via)
+        slot.models, slot.options = self.control.models, self.control.options
+        slot.via = (self.control.peer.server_id, *backend.via)
         if not keep_model:
             slot.current_model = backend.model
         if slot.host is not None:
@@ -84,7 +85,7 @@ class Children:
         away = Status.LOADING if backend.coming else None
         if slot.away is not away:
             slot.set_away(away)
-        elif before != (slot.title, slot.max_usages, slot.models, slot.via, slot.current_model, slot.away):
+        elif before != _shown(slot):
             slot.changed()
 
     def _drop(self, key: object) -> None:
@@ -103,6 +104,10 @@ class Children:
             and slot.parent not in {None, self.parent}
             and slot.status is Status.RUNNING
         )
+
+
+def _shown(slot: BackendSlot) -> tuple[object, ...]:
+    return slot.title, slot.max_usages, slot.models, slot.options, slot.via, slot.current_model
 
 
 def _settings(backend: RemoteBackend) -> MirrorSettings:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import attrs
 
-from swarmkernel_backends_remote.answers import text, whole
+from swarmkernel_backends_remote.answers import name, text, whole
 from swarmkernel_models_api import CLASSES, COMPAT_CLASSES, Metadata, Model
 
 SWARM: Final = "swarmswarmbackend"
@@ -18,7 +18,8 @@ MAX_BACKENDS: Final = 64
 MAX_ENTRIES: Final = 1000
 MAX_SLOTS: Final = 256
 MAX_MODELS: Final = 5000
-_MAX_NAME: Final = 300
+MAX_CHOICES: Final = 500
+_CHOSEN: Final = ("sampler", "scheduler")
 _TEXTS: Final = ("author", "description", "license", "date", "usage_hint", "trigger_phrase", "merged_from")
 #: What servers that do not speak of it can do all the same: those that are not ours.
 _SILENT: Final = ("init_image", "mask_image", "lora")
@@ -51,10 +52,15 @@ class RemoteBackend:
 
 @attrs.frozen
 class Inventory:
-    """The backends of a server that may be used from here. `leads_back`: others of its backends would come back here."""
+    """The backends of a server that may be used from here.
+
+    `leads_back`: others of its backends would come back here. `is_renamed`: the server has another id by now, for none
+    has a backend that leads through itself.
+    """
 
     backends: tuple[RemoteBackend, ...]
     leads_back: bool
+    is_renamed: bool
 
 
 def read_backends(answer: Mapping[str, Any], own_id: str, server_id: str, *, forwarding: bool) -> Inventory:
@@ -68,7 +74,8 @@ def read_backends(answer: Mapping[str, Any], own_id: str, server_id: str, *, for
         and not _is_control(backend)
         and (forwarding or (backend.type != SWARM and not backend.via))
     )
-    return Inventory(tuple(islice(usable, MAX_BACKENDS)), any(own_id in backend.via for backend in found))
+    ways = {server for backend in found for server in backend.via}
+    return Inventory(tuple(islice(usable, MAX_BACKENDS)), own_id in ways, server_id in ways)
 
 
 def _is_control(backend: RemoteBackend) -> bool:
@@ -89,7 +96,7 @@ def _backend(entry: object, server_id: str) -> RemoteBackend | None:
         (*_texts(entry.get("features"), 500), *(() if "via" in entry else _SILENT)),
         loads=entry.get("can_load_models") is not False,
         slots=whole(entry.get("max_usages", 1), 0, MAX_SLOTS) or 0,
-        model=text(entry.get("current_model"), _MAX_NAME) or None,
+        model=name(entry.get("current_model")),
         via=tuple(_texts(entry.get("via"), 32)),
         coming=status in _COMING,
         origin=_origin(entry) or f"{server_id}:{number}",
@@ -108,6 +115,16 @@ def _texts(value: object, most: int) -> Iterator[str]:
             yield found
 
 
+def read_options(answer: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What may be chosen for the parameters whose choices differ between servers."""
+    params = answer.get("list")
+    found = {}
+    for param in params[:MAX_ENTRIES] if isinstance(params, list) else ():
+        if isinstance(param, dict) and param.get("id") in _CHOSEN:
+            found[param["id"]] = tuple(_texts(param.get("values"), MAX_CHOICES))
+    return found
+
+
 def read_models(kind: str, answer: Mapping[str, Any]) -> dict[str, Model]:
     """The models of a kind by name."""
     files = answer.get("files")
@@ -117,18 +134,18 @@ def read_models(kind: str, answer: Mapping[str, Any]) -> dict[str, Model]:
 
 
 def _model(kind: str, entry: Mapping[str, Any]) -> Model | None:
-    name = entry.get("name")
-    if not isinstance(name, str) or not name or text(name, _MAX_NAME) != name:
+    known_as = name(entry.get("name"))
+    if known_as is None:
         return None
     if entry.get("is_supported_model_format") is False:
         return None
     known = CLASSES.get(text(entry.get("architecture")))
     compat = text(entry.get("compat_class"))
     return Model(
-        name,
+        known_as,
         kind,
         Path(),
-        text(entry.get("title")) or name,
+        text(entry.get("title")) or known_as,
         class_id=known.id if known else None,
         compat_class=compat if compat in COMPAT_CLASSES else known.compat_class if known else None,
         standard_width=whole(entry.get("standard_width"), 0, 16384) or 0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -11,13 +12,14 @@ import attrs
 
 from swarmkernel_backend_api import BackendError, Backends, BackendSlot, Freed, FreeMemory
 from swarmkernel_backends_remote.answers import fraction
-from swarmkernel_backends_remote.errands import Errands
-from swarmkernel_backends_remote.errors import PeerError, PeerLostError
-from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, data_url, most_pixels, picture_of_url
+from swarmkernel_backends_remote.errands import Errands, insist
+from swarmkernel_backends_remote.errors import PeerBusyError, PeerError, PeerLostError
+from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, most_pixels, picture_of_url
 from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.relay import Relays
 from swarmkernel_backends_remote.swarm_inventory import RemoteBackend
 from swarmkernel_backends_remote.swarm_peer import Peer, PeerSession
+from swarmkernel_backends_remote.swarm_request import MAX_PREVIEW, frame_mib, request_body
 from swarmkernel_backends_remote.swarm_settings import SwarmSettings
 from swarmkernel_models_api import Loaded, LoadModel, ModelList, stem
 from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
@@ -26,9 +28,10 @@ log = logging.getLogger(__name__)
 
 LOAD_SECONDS: Final = 600.0
 FREE_SECONDS: Final = 30.0
+#: How long work waits for a place on a server that has none.
+BUSY_SECONDS: Final = 1.0
 #: The longest that one picture may take over there.
 JOB_SECONDS: Final = 4 * 3600.0
-MAX_PREVIEW: Final = 4 << 20
 
 
 @attrs.frozen
@@ -46,6 +49,7 @@ class Control(Protocol):
     settings: SwarmSettings
     peer: Peer
     models: ModelList
+    options: Mapping[str, tuple[str, ...]]
     presence: Presence
 
     def doubt(self, error: PeerLostError) -> None:
@@ -69,6 +73,7 @@ class Mirror:
     def attach(self, slot: BackendSlot, _backends: Backends) -> None:
         """Show from the start what the backend there has."""
         slot.models, slot.current_model = self.control.models, self.remote.model
+        slot.options = self.control.options
         slot.via = (self.control.peer.server_id, *self.remote.via)
 
     async def start(self) -> None:
@@ -108,9 +113,16 @@ class Mirror:
         body = request_body(job, self.remote.id, self._name(job.model))
         async with self._session() as session:
             source = self._followed if self.control.settings.allow_websocket else self._awaited
-            async with aclosing(source(session, body, job)) as replies:
-                async for reply in replies:
-                    yield reply
+            while True:
+                try:
+                    async with aclosing(source(session, body, job)) as replies:
+                        async for reply in replies:
+                            yield reply
+                except PeerBusyError as error:
+                    log.info("A picture waits: %s", error.text)
+                    await asyncio.sleep(BUSY_SECONDS)
+                else:
+                    return
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[PeerSession]:
@@ -127,12 +139,15 @@ class Mirror:
         peer = self.control.peer
         await peer.hold()
         try:
-            await peer.call(session, "InterruptAll", other_sessions=False)
+            await insist(lambda: self._tell_interrupt(session))
             peer.give_back(session)
         except BackendError as error:
             log.info("An interrupt was not passed on: %s", error.text)
         finally:
             await peer.let_go()
+
+    async def _tell_interrupt(self, session: PeerSession) -> None:
+        await self.control.peer.call(session, "InterruptAll", other_sessions=False)
 
     async def _awaited(
         self, session: PeerSession, body: Mapping[str, Any], job: ImageJob
@@ -147,7 +162,9 @@ class Mirror:
         self, session: PeerSession, body: Mapping[str, Any], job: ImageJob
     ) -> AsyncGenerator[Any, None]:
         image: object = None
-        async with aclosing(self.control.peer.stream(session, "GenerateText2ImageWS", body)) as frames:
+        async with aclosing(
+            self.control.peer.stream(session, "GenerateText2ImageWS", body, frame_mib(job))
+        ) as frames:
             async for frame in frames:
                 image = frame.get("image", image)
                 if isinstance(progress := frame.get("gen_progress"), dict):
@@ -189,42 +206,3 @@ class LoadingMirror(Mirror):
         if answer.get("success") is not True:
             raise PeerError(f"{self.control.peer.name} did not load the model.")
         yield Loaded(request.name)
-
-
-def _media(job: ImageJob) -> dict[str, Any]:
-    """What a picture starts from and is made with besides its model."""
-    wanted: dict[str, Any] = {}
-    if job.init_image is not None:
-        wanted |= {"initimage": data_url(job.init_image), "initimagecreativity": job.init_creativity}
-    if job.mask_image is not None:
-        wanted |= {"maskimage": data_url(job.mask_image), "maskblur": job.mask_blur}
-    if job.loras:
-        wanted |= {
-            "loras": [lora.name for lora in job.loras],
-            "loraweights": [lora.weight for lora in job.loras],
-        }
-    return wanted
-
-
-def request_body(job: ImageJob, remote_id: int, model: str | None) -> dict[str, Any]:
-    """What the other server is asked for: this one picture, on that backend, as data."""
-    wanted: dict[str, Any] = {
-        "prompt": job.prompt,
-        "negativeprompt": job.negative_prompt,
-        "model": model,
-        "vae": job.vae,
-        "seed": job.seed,
-        "steps": job.steps,
-        "cfgscale": job.cfg_scale,
-        "width": job.width,
-        "height": job.height,
-        "sampler": job.sampler,
-        "scheduler": job.scheduler,
-        "clipstopatlayer": job.clip_stop_at_layer,
-        "nopreviews": not job.previews,
-    }
-    if job.variation_seed is not None:
-        wanted |= {"variationseed": job.variation_seed, "variationseedstrength": job.variation_strength}
-    wanted |= _media(job)
-    control = {"images": 1, "donotsave": True, "exactbackendid": str(remote_id), "forwardswarmdata": True}
-    return {key: value for key, value in {**job.extra, **wanted}.items() if value is not None} | control

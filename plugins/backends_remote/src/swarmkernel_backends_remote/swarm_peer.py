@@ -10,14 +10,17 @@ import orjson
 
 from swarmkernel import SERVER_ID
 from swarmkernel_backends_remote.answers import error_id, read_object, text
-from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.errors import PeerBusyError, PeerError, PeerLostError
+from swarmkernel_backends_remote.messages import messages
 from swarmkernel_backends_remote.web import Web
 
 #: Sessions there that are kept for later work.
 SPARE_SESSIONS: Final = 32
 _INVALID: Final = "invalid_session_id"
 #: Errors after which the same work may be done elsewhere.
-_LOST: Final = frozenset({"shutting_down", "server_busy"})
+_LOST: Final = {"shutting_down": PeerLostError, "server_busy": PeerBusyError}
+#: Servers give a sign of life on a socket each half minute.
+SILENT_SECONDS: Final = 60.0
 
 
 @attrs.define(eq=False)
@@ -105,13 +108,13 @@ class Peer:
         return answer
 
     async def stream(
-        self, session: PeerSession, route: str, body: Mapping[str, Any]
+        self, session: PeerSession, route: str, body: Mapping[str, Any], most_mib: int
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The frames of a WebSocket route until it closes. A session that is gone is replaced, once."""
         for is_last in (False, True):
-            async with self.web.socket(f"/API/{route}") as socket:
+            async with self.web.socket(f"/API/{route}", most_mib) as socket:
                 await socket.send(orjson.dumps({"session_id": session.id, **body}).decode())
-                async for message in socket:
+                async for message in messages(socket, seconds=SILENT_SECONDS, decode=False):
                     frame = await read_object(message)
                     if frame.get("error_id") == _INVALID and not is_last:
                         break
@@ -128,5 +131,5 @@ class Peer:
         said, found = self.web.hide(text(answer["error"])) or "no reason", error_id(answer.get("error_id"))
         told = f"{self.name} refused {what}: {said}"
         if found in _LOST:
-            raise PeerLostError(told)
+            raise _LOST[found](told)
         raise PeerError(told, found or "remote_failed")

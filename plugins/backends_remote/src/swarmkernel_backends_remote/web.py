@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
     from swarmkernel_backends_remote.sockets import ClientConnection
 
-_BLOCK: Final = 1 << 16
+#: An answer of more pieces than this is refused if they are smaller than that on average: each costs time.
+_MANY: Final = 1000
+_SMALL: Final = 64
 _AGENT: Final = f"SwarmKernel/{VERSION}"
 _SECRET: Final = 4
 
@@ -82,6 +84,7 @@ class Web:
             timeout=httpx.Timeout(None, connect=self.connect_seconds),
             headers={**self.headers, "Accept-Encoding": "identity", "User-Agent": _AGENT},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            limits=httpx.Limits(max_keepalive_connections=20),
         )
 
     async def close(self) -> None:
@@ -188,24 +191,27 @@ class Web:
             raise PeerError(f"{self.name} leads elsewhere, which is not followed; name the final address.")
         if answer.headers.get("content-encoding", "identity") != "identity":
             raise PeerError(f"{self.name} sent its answer compressed, which was not asked for.")
-        body = bytearray()
-        async for block in answer.aiter_raw(_BLOCK):
+        body, count = bytearray(), 0
+        async for block in answer.aiter_raw():
             body += block
+            count += 1
             if len(body) > most:
                 raise PeerError(f"{self.name} sent more than {most >> 20} MiB at once.")
+            if count > _MANY and len(body) < count * _SMALL:
+                raise PeerError(f"{self.name} sent its answer in too many pieces.")
         return bytes(body)
 
     @asynccontextmanager
-    async def socket(self, path: str) -> AsyncIterator[ClientConnection]:
-        """An open WebSocket; whatever breaks it is a PeerLostError."""
+    async def socket(self, path: str, most_mib: int) -> AsyncIterator[ClientConnection]:
+        """An open WebSocket, for messages of at most that size; whatever breaks it is a PeerLostError."""
         with self._failures():
-            connection = await self._connected(path)
+            connection = await self._connected(path, self._limits(None, most_mib).size)
             try:
                 yield connection
             finally:
                 connection.transport.abort()
 
-    async def _connected(self, path: str) -> ClientConnection:
+    async def _connected(self, path: str, size: int) -> ClientConnection:
         from swarmkernel_backends_remote.sockets import DirectConnect  # noqa: PLC0415
 
         is_safe = self.target.scheme == "https"
@@ -220,8 +226,8 @@ class Web:
                     compression=None,
                     proxy=None,
                     open_timeout=self.connect_seconds,
-                    max_size=self.rules.settings.max_answer_mib << 20,
-                    max_queue=4,
+                    max_size=size,
+                    max_queue=1,
                     ssl=self._tls if is_safe else None,
                 )
             except OSError as error:
