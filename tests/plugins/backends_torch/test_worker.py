@@ -15,18 +15,25 @@ import pytest
 from PIL import Image
 
 from swarmkernel_backend_api import FREE_MEMORY, BackendError, Backends, BackendSlot, FreeMemory, Status
-from swarmkernel_backend_api.testing import BackendConformance, fleet, until
+from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_torch.plugin import TORCH
 from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
 from swarmkernel_t2i_api import GENERATE, EncodedOutput, EncodedPreview, ImageJob, Progress
+from swarmkernel_t2i_api.testing import GenerateConformance
 
 STARTER = Path("plugins/starter_model/src/swarmkernel_starter_model/models/starter")
 
 
-class TestTorch(BackendConformance):
+class TestTorch(GenerateConformance):
     kind = TORCH
     settings: ClassVar[dict[str, Any]] = {"device": "cpu", "max_batch": 4}
     abilities: ClassVar[set[str]] = {"generate", "load_model", "free_memory"}
+
+    @pytest.fixture(autouse=True)
+    def _model(self, models: Any) -> None:
+        path = str(models.folder("sd1"))
+        self.load = LoadModel("sd1", path)
+        self.job = ImageJob("1", "a cat", model_path=path, width=32, height=32, steps=4, seed=1)
 
 
 def test_plugin_imports_no_torch() -> None:

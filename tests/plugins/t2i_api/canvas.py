@@ -37,7 +37,7 @@ class Settings:
 
 @attrs.define
 class Canvas:
-    """The colour follows from the seed. Words of the prompt: ``slow``, ``refuse``, ``die``, ``die-once``, ``empty``."""
+    """The colour follows from the seed, the init image and the variation. Words of the prompt: ``slow``, ``refuse``, ``die``, ``die-once``, ``empty``."""
 
     settings: Settings
     model: str = ""
@@ -72,7 +72,7 @@ class Canvas:
                 if step == 1:
                     fail(words)
             if "empty" not in words:
-                yield Output(paint(job.seed, job.width, job.height))
+                yield Output(paint(job.seed, job.width, job.height, blue_of(job)))
 
 
 @contextlib.contextmanager
@@ -96,9 +96,15 @@ def fail(words):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def paint(seed, width, height):
+def blue_of(job):
+    """How much blue a job has: what it starts from and its variation show in it."""
+    begun = hashlib.sha256(job.init_image).digest()[0] if job.init_image else 77
+    return (begun + (job.variation_seed or 0)) % 256
+
+
+def paint(seed, width, height, blue=77):
     """A picture of one colour."""
-    return Image.new("RGB", (width, height), (seed % 256, seed // 256 % 256, 77))
+    return Image.new("RGB", (width, height), (seed % 256, seed // 256 % 256, blue))
 
 
 CANVAS = BackendType(

@@ -1,16 +1,21 @@
 """What every backend type must be able to do."""
 
+import logging
 import os
 import signal
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from swarmkernel_backend_api.backends import Backends
+from swarmkernel_backend_api.capability import FREE_MEMORY, Freed, FreeMemory
 from swarmkernel_backend_api.forms import form, masked, to_raw, to_settings
 from swarmkernel_backend_api.slot import BackendSlot
 from swarmkernel_backend_api.testing.harness import fleet, until
 from swarmkernel_backend_api.types import BackendType, Status
 from swarmkernel_backend_api.worker_host import WorkerHost
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class BackendConformance:
@@ -21,7 +26,7 @@ class BackendConformance:
             settings = {"colour": "#00ff00"}
             abilities = {"generate"}
 
-    Needs pytest-asyncio in automatic mode.
+    `abilities` are the names of what it can do. Needs pytest-asyncio in automatic mode.
     """
 
     kind: ClassVar[BackendType]
@@ -35,20 +40,30 @@ class BackendConformance:
         assert (slot.status, slot.reason) == (Status.RUNNING, "")
         return slot
 
-    async def test_starts_and_stops(self) -> None:
-        """The backend starts with its settings, and is gone once it is deleted."""
+    async def test_starts_and_stops(self, caplog: "pytest.LogCaptureFixture") -> None:
+        """The backend starts with its settings, and is gone once it is deleted, without an error in the log."""
         async with fleet([self.kind]) as backends:
             slot = await self._running(backends)
             host = slot.host
             await backends.delete(slot.id)
             assert (list(backends), slot.host) == ([], None)
             assert not isinstance(host, WorkerHost) or _is_gone(host.pid)
+        assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
     async def test_has_its_abilities(self) -> None:
         """The live backend has the abilities that its package promises."""
+        assert self.abilities, "say in `abilities` what the backend can do"
         async with fleet([self.kind]) as backends:
             slot = await self._running(backends)
-            assert self.abilities == self.abilities & slot.abilities
+            assert self.abilities <= slot.abilities, f"it has only {sorted(slot.abilities)}"
+
+    async def test_frees_memory(self) -> None:
+        """A backend that can free memory says whether it did."""
+        if FREE_MEMORY.name not in self.abilities:
+            return
+        async with fleet([self.kind]) as backends:
+            slot = await self._running(backends)
+            assert isinstance(await slot.ask(FREE_MEMORY, FreeMemory()), Freed)
 
     async def test_settings_make_the_round_trip(self) -> None:
         """Settings become wire values and come back the same; secrets do so through their marker."""
