@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,9 +41,7 @@ class Source:
 @click.option(
     "--opset", type=click.IntRange(15, 20), default=18, show_default=True, help="Of ONNX's operators."
 )
-@click.option(
-    "--prediction", type=click.Choice(PREDICTIONS), help="What the UNet predicts, if its file does not say."
-)
+@click.option("--prediction", type=click.Choice(PREDICTIONS), help="What the UNet of a single file predicts.")
 def export_onnx(
     model: str,
     out: Path | None,
@@ -62,7 +62,16 @@ def export_onnx(
     target = _target(source.path, out, in_place=in_place)
     from swarmkernel_backends_torch.export import Export  # noqa: PLC0415  # torch
 
-    Export(source.path, source.prediction, dtype, opset, click.echo).write(target, in_place=in_place)
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        Export(source.path, source.prediction, dtype, opset, click.echo).write(target, in_place=in_place)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as a signal would, but clear away first what is not finished."""
+    sys.exit(128 + number)
 
 
 def _check_libraries() -> None:
@@ -74,15 +83,25 @@ def _check_libraries() -> None:
 
 def _source(model: str, prediction: str | None, options: Mapping[str, Any]) -> Source:
     if (path := Path(model)).exists():
+        _refuse_prediction(path, prediction)
         return Source(path, prediction)
     found = with_store(lambda services: find_model(services, model), **options)
     if found is None:
         raise StartupError(f"{model!r} is no file or folder, and no model of this server has this name")
+    _refuse_prediction(found.path, prediction)
     from swarmkernel_backends_torch.backend import prediction_of  # noqa: PLC0415  # torch
 
     stated = found.metadata.prediction_type
     request = LoadModel(found.name, str(found.path), class_id=found.class_id, prediction_type=stated)
     return Source(found.path, prediction or prediction_of(request))
+
+
+def _refuse_prediction(path: Path, prediction: str | None) -> None:
+    if prediction and path.is_dir():
+        raise StartupError(
+            f"{path} is a folder, whose scheduler_config.json says what its UNet predicts:"
+            " --prediction is for single files"
+        )
 
 
 def _target(source: Path, out: Path | None, *, in_place: bool) -> Path:

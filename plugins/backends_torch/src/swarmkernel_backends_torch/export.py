@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +15,11 @@ import torch
 
 from swarmkernel import StartupError
 from swarmkernel_backend_api import BackendError
-from swarmkernel_backends_torch.graph_files import compare, write_graph
+from swarmkernel_backends_torch.graph_files import compare, run_network, write_graph
 from swarmkernel_backends_torch.graphs import Graph, graphs_of
 from swarmkernel_backends_torch.libraries import silence
 from swarmkernel_backends_torch.loading import Parts, load_parts
 
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 #: The graph by whose presence a folder is known to hold all of them: it comes last.
 LAST = "unet"
 
@@ -46,7 +47,7 @@ class Export:
         silence()
         self.say(f"reading {self.path.name}")
         try:
-            parts = load_parts(self.path, DTYPES[self.dtype], self.prediction)
+            parts = load_parts(self.path, torch.float32, self.prediction)
         except BackendError as exc:
             raise StartupError(str(exc)) from exc
         self._check_prediction(parts)
@@ -71,12 +72,15 @@ class Export:
             )
 
     def _write_graphs(self, parts: Parts, folder: Path) -> None:
+        expected = [run_network(graph) for graph in graphs_of(parts)]
+        if self.dtype == "fp16":
+            _halve(parts)
         graphs = list(graphs_of(parts))
-        for number, graph in enumerate(graphs, 1):
+        for number, (graph, wanted) in enumerate(zip(graphs, expected, strict=True), 1):
             self.say(f"{graph.folder} ({number} of {len(graphs)})")
             write_graph(graph, folder / graph.folder, self.opset)
             (folder / graph.folder / "config.json").write_text(_config(graph))
-            found = compare(graph, folder / graph.folder)
+            found = compare(graph, folder / graph.folder, wanted)
             size = sum(file.stat().st_size for file in (folder / graph.folder).iterdir()) / 1e6
             self.say(f"  {size:.1f} MB; differs from torch by {found:.1e} of the largest value")
 
@@ -96,18 +100,47 @@ class Export:
             (folder / "model_index.json").write_text(json.dumps(_index(parts), indent=2) + "\n")
 
 
+def _halve(parts: Parts) -> None:
+    """
+    Have the UNet, and a VAE that can stand it, compute in half precision.
+
+    Text encoders stay as they are: their states grow so large that half precision loses digits which tell prompts
+    apart, and they work once for each prompt only.
+    """
+    parts.unet.half()
+    if not parts.vae.config.force_upcast:
+        parts.vae.half()
+
+
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """A new folder beside *target*, which is gone afterwards unless it was renamed."""
-    folder = target.absolute().with_name(f".{target.absolute().name}.part")
-    shutil.rmtree(folder, ignore_errors=True)  # of an export that was killed
+    """A new folder beside *target* for this export alone, which is gone afterwards unless it was renamed."""
+    target = target.absolute()
+    folder = target.with_name(f".{target.name}.part")
     try:
-        folder.mkdir(parents=True)
-        yield folder
+        folder.mkdir(parents=True, exist_ok=True)
+        with _held(folder):
+            for left in folder.iterdir():  # by an export that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    except BlockingIOError:
+        raise StartupError(f"another export writes {target}") from None
     except OSError as exc:
         raise StartupError(f"{target} cannot be written: {exc}") from exc
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Keep every other process from holding *folder*, until the end of this one at the latest; BlockingIOError if one does."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(opened)
 
 
 def _move_graphs(made: Path, target: Path) -> None:
