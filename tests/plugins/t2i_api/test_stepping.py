@@ -298,6 +298,19 @@ async def test_memory_of_what_failed(backend, where, monkeypatch):
     assert {False} == set(alive)
 
 
+async def test_errors_that_cannot_be_told(backend, monkeypatch):
+    """An error that is its own cause, or that a backend fails to put into words, still reaches the job."""
+
+    def fails(*_):
+        error = ValueError("round")
+        raise error from error
+
+    monkeypatch.setattr(Counting, "admit", fails)
+    monkeypatch.setattr(CountingBackend, "told", fails)
+    with pytest.raises(ValueError, match="round"):
+        await asyncio.wait_for(run(backend), 10)
+
+
 @pytest.mark.parametrize("broken", ["is_fatal", "release"])
 async def test_nothing_works_any_more(backend, broken, monkeypatch):
     """An error after which nothing can be computed ends the process, and so does memory that cannot be given back."""

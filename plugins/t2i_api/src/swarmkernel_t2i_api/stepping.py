@@ -243,8 +243,12 @@ class SteppingBackend(ABC):
 
     def _failure(self, exc: Exception) -> Exception:
         """The error as it is told, once what follows from it for this thread is noted."""
-        error = self.told(exc)
-        if self.is_fatal(exc):
+        try:
+            error, is_fatal = self.told(exc), self.is_fatal(exc)
+        except Exception:
+            log.exception("an error could not be told")
+            error, is_fatal = exc, False
+        if is_fatal:
             log.critical("nothing can be computed any more: giving up", exc_info=exc)
             self.give_up()
         # Frames keep alive what was being computed in them, and the error will be around for a while.
@@ -351,12 +355,15 @@ def _init_picture(job: ImageJob) -> InitPicture | None:
 
 
 def _clear_frames(exc: Exception) -> None:
+    """Let go of the local variables of all frames that an error, and those before it, went through."""
     seen: list[BaseException] = []
-    chain: BaseException | None = exc
-    while chain is not None and chain not in seen:
-        traceback.clear_frames(chain.__traceback__)
-        seen.append(chain)
-        chain = chain.__cause__ or chain.__context__
+    waiting: list[BaseException | None] = [exc]
+    while waiting:
+        found = waiting.pop()
+        if found is not None and all(found is not other for other in seen):
+            seen.append(found)
+            traceback.clear_frames(found.__traceback__)
+            waiting += [found.__cause__, found.__context__]
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
