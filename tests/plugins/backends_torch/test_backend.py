@@ -129,12 +129,18 @@ async def test_cancelled_load_leaves_a_usable_backend(models: Any, torch_rig: An
 
 
 @pytest.mark.parametrize(
-    ("error", "is_fatal"),
-    [(torch.AcceleratorError, True), (torch.OutOfMemoryError, False), (RuntimeError, False)],
+    ("error", "is_fatal", "is_full"),
+    [
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), True, False),
+        (torch.AcceleratorError("CUDA error: out of memory"), False, True),
+        (torch.OutOfMemoryError("CUDA out of memory"), False, True),
+        (RuntimeError("x"), False, False),
+    ],
 )
-def test_what_ends_the_process(torch_rig: Any, error: type[Exception], is_fatal: bool) -> None:
+def test_errors_of_the_device(torch_rig: Any, error: Exception, is_fatal: bool, is_full: bool) -> None:
     """After an error of the device nothing can be computed in the process; running out of memory passes."""
-    assert is_fatal == torch_rig.backend.is_fatal(error("x"))
+    assert is_fatal == torch_rig.backend.is_fatal(error)
+    assert is_full == (getattr(torch_rig.backend.told(error), "error_id", "") == "gpu_oom")
 
 
 async def test_freed_memory(models: Any, torch_rig: Any) -> None:

@@ -43,7 +43,10 @@ class TorchBackend(SteppingBackend):
         """Load a diffusers folder or a single file; BackendError with what is wrong."""
         path = Path(request.path)
         parts = load_parts(path, self._dtype, prediction_of(request))
-        return TorchSampler(path, parts, self._device, self._dtype, self.settings)
+        try:
+            return TorchSampler(path, parts, self._device, self._dtype, self.settings)
+        except DiffusionError as exc:
+            raise BackendError(f"The scheduler_config.json of {path.name}: {exc}", "model_corrupt") from exc
 
     @property
     def in_system_memory(self) -> bool:
@@ -59,13 +62,13 @@ class TorchBackend(SteppingBackend):
         """An error in words that help the person who asked for the picture."""
         if isinstance(exc, DiffusionError):
             return BackendError(str(exc), "invalid_parameter")
-        if isinstance(exc, torch.OutOfMemoryError):
+        if isinstance(exc, torch.OutOfMemoryError) or _is_full(exc):
             return BackendError("The device ran out of memory; try a smaller picture or batch.", "gpu_oom")
         return exc
 
     def is_fatal(self, exc: Exception) -> bool:
         """Whether the error is one of the device itself, such as a failed assertion on it; running out of memory is none."""
-        return isinstance(exc, torch.AcceleratorError)
+        return isinstance(exc, torch.AcceleratorError) and not _is_full(exc)
 
     def release(self) -> None:
         """Give the device's cached memory back."""
@@ -75,6 +78,11 @@ class TorchBackend(SteppingBackend):
         """Without gradients."""
         guard: AbstractContextManager[object] = torch.inference_mode()
         return guard
+
+
+def _is_full(exc: Exception) -> bool:
+    """Whether a library beneath torch, which has memory of its own on the device, found none left."""
+    return isinstance(exc, torch.AcceleratorError) and "out of memory" in str(exc)
 
 
 def prediction_of(request: LoadModel) -> str | None:
