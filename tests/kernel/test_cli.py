@@ -131,6 +131,21 @@ def test_help_whatever_is_wrong(swarm_dists, monkeypatch, command, required, sai
 
 
 @pytest.mark.parametrize(
+    "options", [["--disable", "bomb"], ["--only=accounts", "--only", "store_sql"], ["--config", "with.toml"]]
+)
+def test_plugins_kept_out_of_commands(command, swarm_dists, tmp_path, monkeypatch, options):
+    """A plugin that the options of a plugin's command keep out is not imported to look for that command."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "with.toml").write_text('[plugins]\ndisabled = ["bomb"]\n')
+    swarm_dists.add("bomb", "open('trace', 'w').close()")
+
+    assert 0 == command("users", "list", *options)[0]
+    assert not (tmp_path / "trace").exists()
+    assert 0 == command("users", "list")[0]
+    assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("users", r"accounts .* and dwarf \(dwarf 1.0\) both.*'users'"),

@@ -18,6 +18,9 @@ from swarmkernel.plugin_commands import plugins
 
 log = logging.getLogger(__name__)
 
+#: What the group keeps for one run: the options for settings, and the commands of plugins.
+OPTIONS, COMMANDS = f"{__name__}.options", f"{__name__}.commands"
+
 
 class Group(click.Group):
     """Knows the kernel's commands, and those of plugins once they are looked for; startup errors end with 1."""
@@ -25,6 +28,13 @@ class Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """A command of the kernel, or else of a plugin."""
         return super().get_command(ctx, cmd_name) or self._from_plugins(ctx).get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Look for the command with the settings that its options name: they may keep plugins out."""
+        ctx.meta[OPTIONS] = _settings(args[1:])
+        return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, for the help, which is there whatever is wrong with the settings."""
@@ -36,9 +46,9 @@ class Group(click.Group):
             return sorted(known)
 
     def _from_plugins(self, ctx: click.Context) -> dict[str, click.Command]:
-        if __name__ not in ctx.meta:
-            ctx.meta[__name__] = _commands(boot(config=None, data_dir=None))
-        found: dict[str, click.Command] = ctx.meta[__name__]
+        if COMMANDS not in ctx.meta:
+            ctx.meta[COMMANDS] = _commands(boot(**ctx.meta.get(OPTIONS) or _settings([])))
+        found: dict[str, click.Command] = ctx.meta[COMMANDS]
         return found
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -50,6 +60,14 @@ class Group(click.Group):
         except StartupError as exc:
             click.echo(f"swarmkernel: {exc}", err=True)
             sys.exit(PORT_IN_USE if isinstance(exc, PortInUseError) else 1)
+
+
+def _settings(args: list[str]) -> dict[str, Any]:
+    """The options for settings among those of a command that is not known yet."""
+    lenient = {"ignore_unknown_options": True, "allow_extra_args": True}
+    command = click.Command("settings", context_settings=lenient, add_help_option=False)
+    settings_options(command)
+    return command.make_context("settings", args, resilient_parsing=True).params
 
 
 def _commands(kernel: Kernel) -> dict[str, click.Command]:

@@ -103,7 +103,10 @@ def swarm_vote(services: Services, session: Session, permission: Permission) -> 
 
 @hookspec
 def swarm_commands() -> Iterable[click.Command]:
-    """Adds click commands under `swarmkernel`."""
+    """
+    Adds click commands under `swarmkernel`. Decorate one with `settings_options` if it reads settings; options of these names
+    say which plugins are looked at for commands, so they cannot mean anything else.
+    """
     return ()
 
 
