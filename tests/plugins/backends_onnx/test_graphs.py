@@ -82,11 +82,14 @@ def test_unknown_types_are_refused(tmp_path: Path) -> None:
         Graph.load(written(tmp_path, TensorProto.BOOL), "net", CPU)
 
 
-def test_settings_reach_the_session() -> None:
-    """Threads, arena and the level of optimisation are those of the settings."""
+def test_settings_reach_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads, arena and the level of optimisation are those of the settings; threads else those of the server."""
     settings = OnnxSettings(threads=3, arena=False, optimization="basic")
     options = Device("CPU", settings).session(probe()).get_session_options()
     assert (3, False) == (options.intra_op_num_threads, options.enable_cpu_mem_arena)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    own = Device("CPU", attrs.evolve(settings, threads=0)).session(probe()).get_session_options()
+    assert 2 == own.intra_op_num_threads
     assert ort.GraphOptimizationLevel.ORT_ENABLE_BASIC == options.graph_optimization_level
 
 

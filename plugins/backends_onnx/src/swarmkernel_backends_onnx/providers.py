@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -85,7 +86,7 @@ class Device:
 
     def _session_options(self) -> Any:
         options = ort.SessionOptions()
-        options.intra_op_num_threads = self.settings.threads
+        options.intra_op_num_threads = self.settings.threads or _threads_of_workers()
         options.graph_optimization_level = _LEVELS[self.settings.optimization]
         options.enable_cpu_mem_arena = self.settings.arena
         # Threads that wait in a loop take the cores from one another, from NumPy and from the server: without, a batch
@@ -93,6 +94,12 @@ class Device:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.enable_mem_pattern = self.provider != "DirectML"  # which cannot
         return options
+
+
+def _threads_of_workers() -> int:
+    """What the server gives each worker; onnxruntime itself does not look there. 0, one per core, if it says nothing."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() else 0
 
 
 def pick_device(settings: OnnxSettings) -> Device:

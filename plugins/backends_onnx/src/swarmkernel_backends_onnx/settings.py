@@ -25,7 +25,7 @@ class OnnxSettings:
     )
     threads: int = setting(
         0,
-        description="Threads for computing on the CPU. 0 is one per core.",
+        description="Threads for computing on the CPU. 0 is as many as the server gives its workers.",
         validator=attrs.validators.and_(attrs.validators.ge(0), attrs.validators.le(1024)),
     )
     optimization: Literal["all", "extended", "basic", "none"] = setting(

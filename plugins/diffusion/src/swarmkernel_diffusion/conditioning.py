@@ -10,8 +10,9 @@ import numpy as np
 
 from swarmkernel_diffusion.arrays import Array, Arrays
 
-#: Prompts whose conditioning is kept: users repeat theirs, and the negative one is nearly always the same.
-CACHED = 64
+#: How many pieces of prompts are kept encoded: users repeat theirs, and the negative one is nearly always the same.
+#: Those of SDXL take 0.6 MB each in single precision.
+CACHED_PIECES = 128
 #: A prompt is cut into at most this many pieces of 75 tokens.
 MAX_PIECES = 32
 
@@ -72,7 +73,7 @@ class PromptEncoder(ABC):
         key = (text, pieces, stop_at)
         if key not in self._cache:
             self._cache[key] = self._encode(text, pieces, stop_at)
-            if len(self._cache) > CACHED:
+            while sum(length for _, length, _ in self._cache) > CACHED_PIECES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         tokens, pooled = self._cache[key]
