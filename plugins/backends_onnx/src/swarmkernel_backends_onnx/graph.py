@@ -1,4 +1,11 @@
-"""One network: an ONNX file on a device."""
+"""
+One network: an ONNX file on a device.
+
+At each step latents and timesteps go to the device and the prediction comes back, for the samplers work on the host, on
+NumPy: 64 KiB a row of a picture of 512 x 512, which takes a bus microseconds and the UNet milliseconds. The conditioning
+is several times as large and stays there (`OnnxSampler`). On the CPU nothing is copied: arrays and tensors share their
+memory. Buffers of one's own that are bound for good would save none of this, so there are none.
+"""
 
 from __future__ import annotations
 
