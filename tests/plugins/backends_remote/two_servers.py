@@ -1,6 +1,7 @@
 """What tests do with two servers, of which one has the other for a backend."""
 
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,17 +38,23 @@ def wait_for(condition: Callable[[], object], seconds: float = 30.0) -> object:
     return found
 
 
+def path_of(folder: Path) -> str:
+    """The search path of modules for servers that see a folder of distributions."""
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 @attrs.define
 class Worker:
-    """The server that paints, and the diary of its backends."""
+    """The server that paints, and the diary of its backends, without the lines that are `skipped`."""
 
     server: LiveServer
     diary: Path
+    skipped: int = 0
 
     def lines(self, start: str = "") -> list[str]:
         """The diary's lines that begin like that."""
         text = self.diary.read_text() if self.diary.exists() else ""
-        return [line for line in text.splitlines() if line.startswith(start)]
+        return [line for line in text.splitlines()[self.skipped :] if line.startswith(start)]
 
 
 @attrs.define
@@ -74,6 +81,23 @@ class Chain:
     def mirrors(self, **wanted: object) -> list[dict]:
         """Those that stand for backends of the worker."""
         return [entry for entry in self.backends(**wanted) if entry["id"] < 0]
+
+    def anew(self) -> "Chain":
+        """The same, with nothing in the diary yet."""
+        return Chain(
+            self.front, attrs.evolve(self.worker, skipped=self.worker.skipped + len(self.worker.lines()))
+        )
+
+    def disconnect(self) -> None:
+        """Take all backends away."""
+        client = self.front.client()
+        for number in [entry["id"] for entry in self.backends() if entry["id"] >= 0]:
+            client.post("DeleteBackend", backend_id=number)
+        wait_for(lambda: self.backends() == [])
+
+    def check(self) -> None:
+        """Nothing went wrong in the front."""
+        assert [] == [line for line in self.front.log if "Traceback" in line or "CRITICAL" in line]
 
     def ready(self, count: int = 1) -> Client:
         """A client of the front, once so many of the worker's backends run there."""
