@@ -1,5 +1,6 @@
 """A small plugin server: routing, sessions and permission checks."""
 
+from swarmkernel.aside import Aside, AsideError, serve_aside
 from swarmkernel.audit import Audit, AuditEntry
 from swarmkernel.commands import settings_options, with_store
 from swarmkernel.declarations import Permissions
@@ -47,6 +48,8 @@ __all__ = [
     "SERVER_ID",
     "VERSION",
     "Accounts",
+    "Aside",
+    "AsideError",
     "Audit",
     "AuditEntry",
     "BadRequestError",
@@ -94,6 +97,7 @@ __all__ = [
     "hookspec",
     "is_from_here",
     "is_loopback",
+    "serve_aside",
     "settings_options",
     "viewer",
     "with_store",

@@ -7,7 +7,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
-from swarmkernel_basic_api.pictures import PREFIX, PictureError, data_uri, read_picture, thumbnail
+from swarmkernel_basic_api.pictures import PREFIX, PictureError, Pictures, data_uri, thumbnail
 
 
 def encoded(width, height, kind="JPEG", **options):
@@ -96,7 +96,7 @@ def test_refused(uri):
 )
 async def test_nothing_given(expected, given):
     """No picture and our own URL keep what there was; the placeholder's name takes it away."""
-    assert expected == await read_picture(given, None)
+    assert expected == await Pictures().read(given, None)
 
 
 def test_too_many_pixels():

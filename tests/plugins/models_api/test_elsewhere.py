@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from swarmkernel import MemoryStore
-from swarmkernel_models_api import ModelFolder, Models, elsewhere
+from swarmkernel import Aside, MemoryStore
+from swarmkernel_models_api import ModelFolder, Models
 from swarmkernel_models_api.elsewhere import Elsewhere
 from swarmkernel_models_api.reading import Here
 from swarmkernel_models_api.scan import scan
@@ -40,7 +40,7 @@ def found_in(folder: Path):
 
 def process_of(reader: Elsewhere) -> int:
     """The process that a reader has now, or 0."""
-    return reader._process.pid if reader._process and reader._process.poll() is None else 0
+    return reader.aside._process.pid if reader.aside._process and reader.aside._process.poll() is None else 0
 
 
 def is_there(pid: int) -> bool:
@@ -156,7 +156,7 @@ def test_frozen(reader, tmp_path):
     expected = reader.examine(item)
     first = process_of(reader)
     os.kill(first, signal.SIGSTOP)
-    reader.patience = 3.0
+    reader.aside.patience = 3.0
 
     assert expected == reader.examine(item)
     assert (False, True) == (is_there(first), first != process_of(reader))
@@ -181,7 +181,7 @@ def test_a_model_that_takes_too_long(reader, tmp_path):
     write(tmp_path / "good.safetensors")
     good, slow = found_in(tmp_path)
     reader.examine(good)
-    reader.patience = 2.0
+    reader.aside.patience = 2.0
     began = time.monotonic()
     facts = reader.examine(slow)
 
@@ -258,10 +258,10 @@ def test_nonsense(said, tmp_path, monkeypatch):
     """Whatever a process says in the place of an answer, its file cannot be used, and that is all."""
     write(tmp_path / "a.safetensors")
     (item,) = found_in(tmp_path)
-    program = f"import sys, time; sys.stdout.buffer.write({said!r}); sys.stdout.flush(); sys.stdin.read()"
-    liar = [sys.executable, "-c", program]
-    monkeypatch.setattr(elsewhere, "_COMMAND", liar)
-    reader = Elsewhere((tmp_path.resolve(),), patience=0.5)
+    program = f"import sys; sys.stdout.buffer.write({said!r}); sys.stdout.flush(); sys.stdin.read()"
+    (tmp_path / "liar.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    reader = Elsewhere((tmp_path.resolve(),), Aside("liar", patience=0.5))
     try:
         assert "cannot be used" in reader.examine(item).problem
         assert reader.header_problem(item.path)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from swarmkernel import ServerSettings, Services, Store, UserAdmin, UserData, Vault
 from swarmkernel_basic_api.config import BasicSettings
 from swarmkernel_basic_api.install import Installer
+from swarmkernel_basic_api.pictures import Pictures
 from swarmkernel_basic_api.users import Users
 
 
@@ -25,4 +26,9 @@ async def life(services: Services) -> AsyncIterator[None]:
     services.add(UserData, users)  # type: ignore[type-abstract]
     services.add(UserAdmin, users)  # type: ignore[type-abstract]
     services.add(Installer, await asyncio.to_thread(Installer.of, services, users))
-    yield
+    pictures = Pictures()
+    services.add(Pictures, pictures)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(pictures.close)

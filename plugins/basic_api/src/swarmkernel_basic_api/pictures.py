@@ -1,10 +1,15 @@
-"""Pictures of presets. The decoder blocks and is loaded on first use: call `thumbnail` in a thread."""
+"""Pictures of presets, which a process of its own decodes: a file may be made to hurt its decoder."""
 
 import asyncio
 import base64
 import binascii
+import json
 from io import BytesIO
 from typing import TYPE_CHECKING
+
+import attrs
+
+from swarmkernel import Aside, AsideError
 
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
@@ -17,6 +22,8 @@ MAX_LONG_SIDE = 2048
 MAX_PIXELS = 32_000_000
 MAX_CHARACTERS = 32 * 1024 * 1024
 MAX_METADATA = 16_000
+MAX_WAITING = 8
+MADE, REFUSED = b"+", b"-"
 
 _USER_COMMENT = 0x9286
 _EXIF = 0x8769
@@ -26,17 +33,59 @@ class PictureError(Exception):
     """The picture cannot be used; the text says why."""
 
 
-async def read_picture(given: str | None, metadata: str | None) -> bytes | None:
-    """
-    Read what a client gives as a preset's picture.
+@attrs.define(eq=False)
+class Pictures:
+    """Makes pictures of what clients give, one at a time."""
 
-    None keeps what there was (nothing given, or the URL that the client got from us); empty is the placeholder.
-    """
-    if given is None or not given.strip() or given.startswith("/ViewSpecial/"):
-        return None
-    if given == PLACEHOLDER:
-        return b""
-    return await asyncio.to_thread(thumbnail, given, metadata)
+    _aside: Aside = attrs.field(factory=lambda: Aside("swarmkernel_basic_api"))
+    _turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    _waiting: int = attrs.field(default=0, init=False)
+
+    async def read(self, given: str | None, metadata: str | None) -> bytes | None:
+        """
+        Read what a client gives as a preset's picture; `PictureError` says why it cannot be one.
+
+        None keeps what there was (nothing given, or the URL that the client got from us); empty is the placeholder.
+        """
+        if given is None or not given.strip() or given.startswith("/ViewSpecial/"):
+            return None
+        if given == PLACEHOLDER:
+            return b""
+        if len(given) > MAX_CHARACTERS:
+            raise PictureError(f"The preview image is larger than {MAX_CHARACTERS} characters.")
+        if self._waiting >= MAX_WAITING:
+            raise PictureError("Too many preview images are being read; try again in a moment.")
+        self._waiting += 1
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(self._ask, given, metadata)
+        finally:
+            self._waiting -= 1
+
+    def close(self) -> None:
+        """Read no more."""
+        self._aside.close()
+
+    def _ask(self, uri: str, metadata: str | None) -> bytes:
+        question = json.dumps(metadata).encode() + b"\n" + uri.encode("utf-8", "replace")
+        try:
+            mark, told = self._aside.ask(question, lambda raw: (raw[:1], raw[1:]))
+        except AsideError:
+            raise PictureError("The preview image takes too much time or memory to read.") from None
+        if mark != MADE:
+            raise PictureError(told.decode("utf-8", "replace"))
+        return told
+
+
+def answer(question: bytes) -> bytes:
+    """What the process says to the server."""
+    metadata, _, uri = question.partition(b"\n")
+    try:
+        return MADE + thumbnail(uri.decode(), json.loads(metadata))
+    except MemoryError:
+        return REFUSED + b"The preview image takes too much memory to read."
+    except PictureError as exc:
+        return REFUSED + str(exc).encode()
 
 
 def data_uri(picture: bytes | None) -> str:
@@ -52,8 +101,6 @@ def thumbnail(uri: str, metadata: str | None) -> bytes:
     """
     if not uri.startswith(PREFIX):
         raise PictureError(f"A preview image must be a JPEG, given as text that begins with {PREFIX}.")
-    if len(uri) > MAX_CHARACTERS:
-        raise PictureError(f"The preview image is larger than {MAX_CHARACTERS} characters.")
     try:
         raw = base64.b64decode(uri.removeprefix(PREFIX), validate=True)
     except binascii.Error:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import attrs
 
 from swarmkernel import Body, Call
-from swarmkernel_basic_api.pictures import PictureError, data_uri, read_picture
+from swarmkernel_basic_api.pictures import PictureError, Pictures, data_uri
 from swarmkernel_basic_api.presets import Draft, Preset, PresetError, Presets
 from swarmkernel_basic_api.users import Users
 
@@ -31,7 +31,7 @@ async def add_new_preset(
     presets, user_id = call.get(Users).presets, call.session.user_id
     try:
         draft = Draft.read(title, description, raw.get("param_map"), is_starred)
-        picture = await read_picture(preview_image, preview_image_metadata)
+        picture = await call.get(Pictures).read(preview_image, preview_image_metadata)
         draft = attrs.evolve(draft, picture=picture)
         if is_edit:
             await presets.edit(user_id, editing or title, draft)

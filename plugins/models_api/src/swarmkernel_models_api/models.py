@@ -124,7 +124,7 @@ class Models:
     async def close(self) -> None:
         """Interrupt the loads that run, and read no more."""
         await self._loads.close()
-        self.reader.close()
+        await asyncio.to_thread(self.reader.close)
 
     async def remember(self) -> None:
         """Take over what an earlier run of the server saw, so that the first scan reads only what is new."""

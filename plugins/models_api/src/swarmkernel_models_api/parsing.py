@@ -1,20 +1,45 @@
-"""What the server and the process that reads model files say to each other: framed JSON. Nothing is pickled."""
+"""What the server and the process that reads model files say to each other."""
 
 from __future__ import annotations
 
 import functools
 import json
-import struct
 from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import Any, TypeVar
 
+import attrs
 import cattrs
 
-#: Longer than any true message: a description of 4 MiB, each letter escaped.
-MAX_MESSAGE: Final = 64 * 1024 * 1024
-_LENGTH: Final = struct.Struct("<I")
+from swarmkernel_models_api.examine import Found
+from swarmkernel_models_api.facts import Facts
+from swarmkernel_models_api.previews import Embedded
 
 _Value = TypeVar("_Value")
+
+
+@attrs.frozen
+class Question:
+    """One of three questions, about files below *roots*."""
+
+    roots: tuple[Path, ...]
+    examine: Found | None = None
+    picture: Embedded | None = None
+    header: Path | None = None
+
+
+@attrs.frozen
+class Examined:
+    """What is in a model, and what was logged over it."""
+
+    facts: Facts
+    said: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Checked:
+    """Why a file is no safetensors file that can be used, or None."""
+
+    problem: str | None
 
 
 @functools.cache
@@ -36,18 +61,3 @@ def _plain(value: Any) -> Any:
 def load(raw: bytes, kind: type[_Value]) -> _Value:
     """The value of that class that was sent, with attributes of the right types, or any exception."""
     return _converter().structure(json.loads(raw), kind)
-
-
-def send(pipe: IO[bytes], message: bytes) -> None:
-    """Send one message."""
-    pipe.write(_LENGTH.pack(len(message)) + message)
-    pipe.flush()
-
-
-def receive(pipe: IO[bytes]) -> bytes:
-    """The next message; EOFError if the other side has gone or breaks the rules."""
-    head = pipe.read(_LENGTH.size)
-    length = _LENGTH.unpack(head)[0] if len(head) == _LENGTH.size else MAX_MESSAGE + 1
-    if length > MAX_MESSAGE or len(message := pipe.read(length)) < length:
-        raise EOFError
-    return message
