@@ -17,8 +17,8 @@ def _rules(_instance: object, _attribute: attrs.Attribute[list[str]], value: lis
 class RemoteSettings:
     """`[backends_remote]`: which servers may be backends, and how much one of them may say at once.
 
-    `allowed_hosts` are host names (`*.` before one for all below it), addresses and networks. Empty: any. Link-local
-    addresses and those of a cloud's metadata service are never connected to. `answer_seconds` is the time for an answer
+    `allowed_hosts` are host names (`*.` before one for all below it), addresses and networks. Empty: any, and with
+    accounts any public one. Link-local addresses and those of a cloud's metadata service are never connected to. `answer_seconds` is the time for an answer
     that takes no work.
     """
 
