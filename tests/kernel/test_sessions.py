@@ -86,3 +86,22 @@ async def test_cap_per_user(store):
 
     assert await sessions.find(first.id) is None
     assert await sessions.find(other.id) is other
+
+
+async def test_cap_over_restarts(store):
+    """Sessions from before a restart count too: the cleaning leaves a user so many, those in use first."""
+    before = Sessions.of(store, 10)
+    old = []
+    for _ in range(5):
+        old.append(await before.open("local", "127.0.0.1"))
+        await asyncio.sleep(0.01)
+    other = await before.open("other", "127.0.0.1")
+    after = Sessions.of(store, 3)
+    used = await after.find(old[0].id)
+    new = await after.open("local", "127.0.0.1")
+
+    await after.purge()
+
+    assert 4 == len(await store.collection("sessions", dict).items())
+    found = [await Sessions.of(store, 3).find(session.id) for session in (*old, new, other)]
+    assert [used.id, old[4].id, new.id, other.id] == [session.id for session in found if session]

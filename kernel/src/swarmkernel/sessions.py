@@ -7,12 +7,12 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import attrs
 
 from swarmkernel.errors import ConflictError, StoreError
-from swarmkernel.store import Collection, Store
+from swarmkernel.store import Collection, Record, Store
 
 log = logging.getLogger(__name__)
 
@@ -133,16 +133,27 @@ class Sessions:
                 await self._stored.delete(row.key)
 
     async def purge(self) -> None:
-        """Forget sessions that nobody has used for 31 days."""
+        """Forget sessions that nobody has used for 31 days, and those of a user who has too many from before a restart."""
         oldest = time.time() - IDLE_SECONDS
         for session in [s for s in self._live.values() if s.last_used < oldest]:
             await self.end(session)
-        for row in await self._stored.items():
-            if row.value.last_used < oldest:
+        rows = await self._stored.items()
+        over = self._too_many(rows)
+        for row in rows:
+            if row.value.last_used < oldest or row.key in over:
                 try:
                     await self._stored.delete(row.key, version=row.version)
                 except ConflictError:
                     continue  # used in this very moment
+
+    def _too_many(self, rows: Iterable[Record[StoredSession]]) -> set[str]:
+        """Keys of sessions that no server has used of late, the least used first, beyond what their user may have."""
+        awake = {_key(session_id) for session_id in self._live}
+        by_user: dict[str, list[Record[StoredSession]]] = {}
+        for row in sorted(rows, key=lambda row: (row.key in awake, row.value.last_used)):
+            by_user.setdefault(row.value.user_id, []).append(row)
+        first = (mine[: max(len(mine) - self._per_user, 0)] for mine in by_user.values())
+        return {row.key for some in first for row in some} - awake
 
     async def _revive(self, session_id: str) -> Session | None:
         stored = await self._stored.get(_key(session_id))
