@@ -36,6 +36,7 @@ def test_addresses(text, netloc, url):
         ("http://user:pass@host", "user name or password"),
         ("http://host/?a=b", "query"),
         ("http://host:99999", "no URL"),
+        ("http://host:0", "must be like"),
         ("http://[::1", "no URL"),
         ("http://hößt", "xn--"),
     ],
@@ -63,6 +64,15 @@ def test_no_addresses(text, told):
         "::ffff:169.254.169.254",
         "64:ff9b::a9fe:a9fe",
         "2002:a9fe:a9fe::1",
+        "64:ff9b:1::a9fe:a9fe",
+        "::a9fe:a9fe",
+        "::ffff:0:a9fe:a9fe",
+        "2001:0:1:2::3",
+        "fd12::5efe:a9fe:a9fe",
+        "fd12::200:5efe:a9fe:a9fe",
+        "fd20:ce::254",
+        "fd00:c1::a9fe:a9fe",
+        "192.0.0.192",
     ],
 )
 @pytest.mark.parametrize("allowed", [[], ["0.0.0.0/0", "::/0", "host"]])
