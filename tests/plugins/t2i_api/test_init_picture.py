@@ -1,6 +1,7 @@
 """The picture that a job starts from: read, laid out for latents, and kept where a mask says so."""
 
 import io
+import struct
 
 import attrs
 import numpy as np
@@ -97,7 +98,32 @@ def test_kept():
     assert made is of(init_image=file_of(ramp())).kept(made)
 
 
-@pytest.mark.parametrize("data", [b"", b"GIF89a", file_of(ramp((200, 200)))[:200], b"P6 1 1 255 abc"])
+def with_bad_tag():
+    """A JPEG whose orientation is no number that could be written again."""
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a picture"
+    data = file_of(ramp(), "JPEG", exif=exif)
+    return data.replace(struct.pack(">HHI", 0x010E, 2, 10), struct.pack(">HHI", 0x0100, 2, 10))
+
+
+def with_bad_chunk():
+    """A PNG in the middle of whose pixels another thing begins."""
+    levels = np.random.default_rng(0).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    first, _, rest = file_of(Image.fromarray(levels)).rpartition(b"IDAT")
+    return first + b"\1\1\1\1" + rest
+
+
+DAMAGED = [
+    b"",
+    b"GIF89a",
+    file_of(ramp((200, 200)))[:200],
+    b"P6 1 1 255 abc",
+    with_bad_tag(),
+    with_bad_chunk(),
+]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
 @pytest.mark.parametrize("which", ["init", "mask"])
 def test_damaged_files(which, data):
     """A file that cannot be decoded is refused by its part, whichever it is."""

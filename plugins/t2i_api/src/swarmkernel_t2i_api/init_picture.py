@@ -7,6 +7,7 @@ Files are decoded here, in the worker, and nowhere else. The server does not imp
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any, Literal
 
 import attrs
@@ -19,6 +20,8 @@ from swarmkernel_t2i_api.params.images import MAX_PIXELS
 from swarmkernel_t2i_api.types import ImageJob
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
+#: What Pillow raises for files that are not what they seem; the last by the tags that say which side is up.
+_DAMAGED = (OSError, ValueError, SyntaxError, struct.error)
 Size = tuple[int, int]
 
 
@@ -81,7 +84,7 @@ def _read(data: bytes, what: str, mode: Literal["RGB", "L"]) -> Image.Image:
             if opened.width * opened.height > MAX_PIXELS:  # its header had said less
                 raise BackendError(f"The {what} image has too many pixels.", "invalid_parameter")
             return ImageOps.exif_transpose(opened).convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise BackendError(
             f"The {what} image is damaged: it cannot be decoded.", "invalid_parameter"
         ) from error

@@ -105,7 +105,7 @@ class BatchSampler(ABC):
         """How many jobs are running."""
         return self.engine.active
 
-    def admit(self, job: ImageJob, init: InitPicture | None) -> None:
+    def admit(self, job: ImageJob, init: InitPicture | None = None) -> None:
         """Let *job* join the batch at the next step, or raise what is wrong with it; *init* is what it starts from."""
         vae = self.vae(job.vae_path)
         self.engine.admit(self.sample(job, vae, init))
