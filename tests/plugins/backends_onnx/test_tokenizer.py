@@ -128,10 +128,10 @@ def test_rows(tmp_path: Path) -> None:
     ("spoil", "reason"),
     [
         (lambda f: (f / "vocab.json").unlink(), "neither vocab.json"),
-        (lambda f: (f / "vocab.json").write_text("{"), "could not be read"),
+        (lambda f: (f / "vocab.json").write_text("{"), "not JSON"),
         (lambda f: (f / "vocab.json").write_text('{"a": 0}'), "could not be read"),
         (lambda f: (f / "merges.txt").write_text("x"), "could not be read"),
-        (lambda f: (f / "tokenizer_config.json").write_text("[1]"), "could not be read"),
+        (lambda f: (f / "tokenizer_config.json").write_text("[1]"), "not a JSON object"),
         (shutil.rmtree, "neither vocab.json"),
     ],
 )

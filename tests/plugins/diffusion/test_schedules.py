@@ -85,6 +85,19 @@ def test_trained_betas_of_a_config():
         (lambda: SD.schedule("karras", 1001), "steps must be between 1 and 1000, not 1001"),
         (lambda: NoiseSchedule.from_betas(0.1, 0.2, "cubic"), "unknown beta schedule 'cubic'"),
         (lambda: NoiseSchedule.from_betas(float("nan"), 0.2), "beta start must be a finite number"),
+        (lambda: NoiseSchedule.from_betas(0.1, 0.2, steps=10**9), "between 2 and 100000, not 1000000000"),
+        (
+            lambda: NoiseSchedule.from_config({"trained_betas": "abc"}),
+            "trained betas must be a list, not 'abc'",
+        ),
+        (
+            lambda: NoiseSchedule.from_config({"trained_betas": [0.1]}),
+            "number of trained betas must be between 2",
+        ),
+        (
+            lambda: NoiseSchedule.from_config({"trained_betas": [0.1, "a"]}),
+            "trained beta must be a finite number",
+        ),
         (lambda: NoiseSchedule([0.1, 0.9]), "alphas_cumprod must fall strictly"),
         (lambda: NoiseSchedule([0.9, 0.0]), "alphas_cumprod must fall strictly"),
     ],

@@ -38,7 +38,11 @@ class OnnxBackend(SteppingBackend):
     def make_sampler(self, request: LoadModel) -> OnnxSampler:
         """Load a diffusers folder of ONNX files; BackendError with what is wrong."""
         path = Path(request.path)
-        return OnnxSampler(path, load_parts(path, self._device), self.settings.max_batch)
+        parts = load_parts(path, self._device)
+        try:
+            return OnnxSampler(path, parts, self.settings.max_batch)
+        except DiffusionError as exc:
+            raise BackendError(f"The scheduler_config.json of {path.name}: {exc}", "model_corrupt") from exc
 
     @property
     def in_system_memory(self) -> bool:

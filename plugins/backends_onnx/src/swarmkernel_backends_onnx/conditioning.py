@@ -29,10 +29,6 @@ class TextEncoder(PromptEncoder):
         self, tower: TextTower, rows: list[list[int]], layer: int, *, norm: bool
     ) -> tuple[Array, Array | None]:
         """One tower's hidden states (pieces · 77, width), and its pooled projection of the first piece."""
-        if not norm and tower is self.towers[-1] and _POOLED not in tower.graph.outputs:
-            raise BackendError(
-                f"The {tower.graph.name} gives no {_POOLED}, which SDXL needs.", "unsupported_model"
-            )
         return _run(tower, np.array(rows), layer, norm=norm)
 
 
@@ -52,7 +48,7 @@ def _run(tower: TextTower, rows: Array, layer: int, *, norm: bool) -> tuple[Arra
     pooled = [name for name in (_POOLED,) if name in graph.outputs]
     hidden, *others = graph.run([*wanted, *pooled], {"input_ids": rows})
     if norm and others:
-        hidden = _normed(hidden, *others[:2], eps=float(tower.config.get("layer_norm_eps", 1e-5)))
+        hidden = _normed(hidden, *others[:2], eps=tower.eps)
     tokens = hidden.reshape(-1, hidden.shape[-1]).astype(np.float32)
     return tokens, others[-1][0].astype(np.float32) if pooled else None
 

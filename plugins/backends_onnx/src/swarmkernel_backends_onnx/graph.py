@@ -74,7 +74,8 @@ class Graph:
             said = str(exc).replace(str(path), path.name)
             raise BackendError(f"{folder.name}/{name} could not be loaded: {said}", "model_corrupt") from exc
         inputs = {found.name: _input(name, found) for found in session.get_inputs()}
-        return cls(name, session, device, inputs, tuple(found.name for found in session.get_outputs()))
+        outputs = tuple(_checked(name, found, "gives").name for found in session.get_outputs())
+        return cls(name, session, device, inputs, outputs)
 
     def put(self, name: str, values: Array) -> Any:
         """*values* on the device, as the input of that name wants them."""
@@ -102,8 +103,12 @@ class Graph:
 
 
 def _input(graph: str, found: Any) -> Input:
+    return Input(_DTYPES[_checked(graph, found, "takes").type], tuple(found.shape))
+
+
+def _checked(graph: str, found: Any, does: str) -> Any:
     if found.type not in _DTYPES:
         raise BackendError(
-            f"The {graph} takes {found.name} as {found.type}, which is not known here.", "unsupported_model"
+            f"The {graph} {does} {found.name} as {found.type}, which is not known here.", "unsupported_model"
         )
-    return Input(_DTYPES[found.type], tuple(found.shape))
+    return found

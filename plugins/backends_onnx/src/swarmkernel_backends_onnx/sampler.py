@@ -10,7 +10,7 @@ import numpy as np
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_onnx.conditioning import TextEncoder, stack
-from swarmkernel_backends_onnx.folder import Parts, Vae
+from swarmkernel_backends_onnx.folder import Parts, Vae, load_encoder
 from swarmkernel_backends_onnx.graph import Array, Graph, Input
 from swarmkernel_backends_onnx.pixels import Previewer, decode, encode
 from swarmkernel_diffusion import NUMPY, Conditioning, Engine, NoiseSchedule, Sample
@@ -95,9 +95,8 @@ class OnnxSampler(LatentSampler):
 
     def _encoder(self) -> Graph | None:
         """The VAE's encoder, loaded when it is first asked for; None if the model has none."""
-        vae = self.parts.vae
-        if self._loaded_encoder is None and vae.encoder_folder is not None:
-            self._loaded_encoder = Graph.load(vae.encoder_folder, "vae_encoder", vae.decoder.device)
+        if self._loaded_encoder is None:
+            self._loaded_encoder = load_encoder(self.parts.vae)
         return self._loaded_encoder
 
     def _predict(self, x: Array, timesteps: Array, rows: list[Conditioning]) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel, Split
 from tokenizers.pre_tokenizers import Sequence as PreTokenizers
 
 from swarmkernel_backend_api import BackendError
+from swarmkernel_backends_onnx.config_files import read_json
 
 START, END = "<|startoftext|>", "<|endoftext|>"
 #: How many tokens CLIP's towers read at a time.
@@ -39,7 +39,7 @@ class ClipTokenizer:
         """The tokenizer of *folder*, whose rows are *length* long if the folder does not say less."""
         try:
             vocabulary, merges = _tables(folder)
-            said = _json(folder / "special_tokens_map.json") | _json(folder / "tokenizer_config.json")
+            said = read_json(folder / "special_tokens_map.json") | read_json(folder / "tokenizer_config.json")
             return cls._build(vocabulary, merges, said, length)
         except BackendError:
             raise
@@ -76,6 +76,11 @@ class ClipTokenizer:
         limit = int(said_length) if isinstance(said_length, int | float) and said_length > 2 else length
         return cls(made, start, end, padding, min(limit, length))
 
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return int(max(self.tokenizer.get_vocab().values())) + 1
+
     def rows(self, text: str, most: int) -> list[list[int]]:
         """The ids of *text* in rows, at least one and *most* at most; what is beyond them is left out."""
         room = self.length - 2
@@ -93,9 +98,11 @@ def _tables(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
     vocabulary, merges = folder / "vocab.json", folder / "merges.txt"
     if vocabulary.is_file() and merges.is_file():
         lines = merges.read_text(encoding="utf-8").split("\n")
-        return _json(vocabulary), [_pair(line) for line in lines if line and not line.startswith("#version")]
+        return read_json(vocabulary), [
+            _pair(line) for line in lines if line and not line.startswith("#version")
+        ]
     if (whole := folder / "tokenizer.json").is_file():
-        model = _json(whole)["model"]
+        model = read_json(whole)["model"]
         return model["vocab"], [_pair(merge) for merge in model["merges"]]
     raise BackendError(
         f"This model's {folder.name} has neither vocab.json with merges.txt nor tokenizer.json.",
@@ -116,8 +123,3 @@ def _special(said: str | Mapping[str, Any], described: Mapping[str, Mapping[str,
     return AddedToken(
         said["content"], special=True, **{name: bool(said[name]) for name in kept if name in said}
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found

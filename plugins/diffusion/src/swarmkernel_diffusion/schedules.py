@@ -19,6 +19,8 @@ Floats: TypeAlias = NDArray[np.float64]
 
 _ZERO_SNR = 2.0**-24  # stands for the 0 of a zero terminal SNR, whose sigma would be infinite
 _RHO = 7.0
+MAX_TRAINED = 100_000
+"""How many timesteps a model may say that it was trained on: published ones have 1000."""
 
 
 def _as_floats(values: ArrayLike) -> Floats:
@@ -65,7 +67,7 @@ class NoiseSchedule:
         `zero_snr` rescales to zero terminal SNR (arXiv:2305.08891, algorithm 1).
         """
         check_choice("beta schedule", kind, _BETAS)
-        check_whole("number of trained timesteps", steps, 2)
+        check_whole("number of trained timesteps", steps, 2, MAX_TRAINED)
         check_number("beta start", start, 0, 1)
         check_number("beta end", end, 0, 1)
         return cls._from_beta_array(_BETAS[kind](start, end, steps), zero_snr=zero_snr)
@@ -75,7 +77,7 @@ class NoiseSchedule:
         """The schedule of a diffusers `scheduler_config.json`; absent keys have diffusers' defaults."""
         zero_snr = bool(config.get("rescale_betas_zero_snr"))
         if config.get("trained_betas") is not None:
-            return cls._from_beta_array(_as_floats(config["trained_betas"]), zero_snr=zero_snr)
+            return cls._from_beta_array(_trained(config["trained_betas"]), zero_snr=zero_snr)
         return cls.from_betas(
             config.get("beta_start", 0.0001),
             config.get("beta_end", 0.02),
@@ -112,6 +114,15 @@ class NoiseSchedule:
         check_whole("steps", steps, 1, self.steps)
         levels = _SCHEDULES[name][1](self, steps)
         return np.append(levels, 0.0)
+
+
+def _trained(betas: object) -> Floats:
+    if not isinstance(betas, list | tuple):
+        raise DiffusionError(f"trained betas must be a list, not {betas!r:.40}")
+    check_whole("number of trained betas", len(betas), 2, MAX_TRAINED)
+    for beta in betas:
+        check_number("trained beta", beta, 0, 1)
+    return _as_floats(betas)
 
 
 def _squared_cosine(_start: float, _end: float, steps: int) -> Floats:
