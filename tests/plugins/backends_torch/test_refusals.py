@@ -184,10 +184,10 @@ BROKEN = {
     "lora": (lora, "not a whole Stable Diffusion"),
     "gone": (gone, "not there any more"),
     "no index": (no_index, "no model_index.json"),
-    "folder without unet": (changed_folder(lambda f: shutil.rmtree(f / "unet")), "could not be loaded"),
+    "folder without unet": (changed_folder(lambda f: shutil.rmtree(f / "unet")), "has no unet/config.json"),
     "folder without scheduler": (
         changed_folder(lambda f: shutil.rmtree(f / "scheduler")),
-        "could not be loaded",
+        "has no scheduler/",
     ),
     "folder with a tensor less": (changed_folder(lose_a_tensor), "unet is not whole"),
     "folder with a cut file": (changed_folder(cut_a_file), "could not be loaded"),
@@ -210,13 +210,12 @@ def test_broken_models_are_refused(models: Any, tmp_path: Path, what: str) -> No
 
 
 async def test_backend_survives_refusals(models: Any, tmp_path: Path, torch_rig: Any) -> None:
-    """After a refused model, a job for it has a clear error, and another model loads and works."""
+    """After a refused model, a job for it has the same error, and another model loads and works."""
     broken = cut(models, tmp_path)
-    with pytest.raises(BackendError):
-        await torch_rig.load(broken)
-    with pytest.raises(BackendError, match="model") as caught:
-        await torch_rig.picture()
-    assert "model_not_loaded" == caught.value.error_id
+    for use in (torch_rig.load(broken), torch_rig.picture()):
+        with pytest.raises(BackendError, match="could not be loaded") as caught:
+            await use
+        assert "model_corrupt" == caught.value.error_id
     await torch_rig.load(models.file("sd1"))
     assert (32, 32, 3) == (await torch_rig.picture()).shape
 

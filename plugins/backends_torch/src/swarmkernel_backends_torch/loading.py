@@ -27,11 +27,20 @@ from swarmkernel_backends_torch.checkpoint import (
     refuse_refiner,
     vae_config,
 )
+from swarmkernel_backends_torch.checks import (
+    check_scaling,
+    fit_tokenizer,
+    read_object,
+    refuse_incomplete,
+    refuse_other_inputs,
+    refuse_unsafe,
+)
 from swarmkernel_backends_torch.tokenizer import clip_tokenizer
 from swarmkernel_backends_torch.towers import build_tower, clip_tensors, open_clip_tensors, refuse_missing
 
 #: The class of each text encoder, by its name in a diffusers folder.
 TOWERS: Mapping[str, Any] = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+_SCHEDULER = "scheduler/scheduler_config.json"
 
 
 @attrs.define(eq=False)
@@ -79,9 +88,12 @@ def load_parts(path: Path, dtype: torch.dtype, prediction: str | None) -> Parts:
     """
     if not path.exists():
         raise BackendError(f"{path.name} is not there any more.", "model_missing")
-    with _said(path.name):
+    with _said(path.name, path):
         parts = _from_folder(path, dtype) if path.is_dir() else _from_file(path, dtype, prediction)
-    _refuse_other_inputs(parts)
+    refuse_other_inputs(parts)
+    for tower in parts.towers:
+        fit_tokenizer(tower)
+    check_scaling(parts.vae)
     for module in parts.modules():
         _prepare(module)
     return parts
@@ -91,19 +103,22 @@ def load_vae(path: Path, dtype: torch.dtype, family: str) -> Any:
     """A VAE of its own, from a diffusers folder or a safetensors file; BackendError if it is neither."""
     if not path.exists():
         raise BackendError(f"The VAE {path.name} is not there any more.", "model_missing")
-    with _said(f"The VAE {path.name}"):
-        return _prepare(_vae(path, dtype, family))
+    with _said(f"The VAE {path.name}", path):
+        vae = _vae(path, dtype, family)
+        check_scaling(vae)
+        return _prepare(vae)
 
 
 @contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Errors of the libraries, in words that say which file is at fault."""
+def _said(what: str, path: Path) -> Iterator[None]:
+    """Errors of the libraries, in words that say which file is at fault, but not where the server keeps it."""
     try:
         yield
     except (BackendError, torch.OutOfMemoryError):
         raise
     except Exception as exc:
-        raise BackendError(f"{what} could not be loaded: {exc}", "model_corrupt") from exc
+        said = str(exc).replace(str(path.resolve()), path.name).replace(str(path), path.name)
+        raise BackendError(f"{what} could not be loaded: {said[:400]}", "model_corrupt") from exc
 
 
 def _prepare(module: Any) -> Any:
@@ -112,31 +127,22 @@ def _prepare(module: Any) -> Any:
     return module.eval().requires_grad_(False)
 
 
-def _refuse_other_inputs(parts: Parts) -> None:
-    wants, has = parts.unet.config.in_channels, parts.vae.config.latent_channels
-    if wants != has:
-        raise BackendError(
-            f"This model's UNet takes {wants} channels where its VAE has {has}: it is made for inpainting, depth or"
-            " editing, and cannot make a picture from a prompt alone.",
-            "unsupported_model",
-        )
-
-
 def _from_folder(path: Path, dtype: torch.dtype) -> Parts:
     names = _components(path)
-    _refuse_unsafe(path, ["unet", "vae", *names])
+    tokenizers = [name.replace("text_encoder", "tokenizer") for name in names]
+    networks = ["unet", "vae", *names]
+    refuse_incomplete(path, [*(f"{name}/config.json" for name in networks), *tokenizers, _SCHEDULER])
+    refuse_unsafe(path, networks)
     towers = [
         TextTower(
-            CLIPTokenizer.from_pretrained(
-                path / name.replace("text_encoder", "tokenizer"), local_files_only=True
-            ),
+            CLIPTokenizer.from_pretrained(path / tokenizer, local_files_only=True),
             _pretrained(TOWERS[name], path, name, dtype=dtype),
         )
-        for name in names
+        for name, tokenizer in zip(names, tokenizers, strict=True)
     ]
     unet = _pretrained(UNet2DConditionModel, path, "unet", torch_dtype=dtype)
     vae = _pretrained(AutoencoderKL, path, "vae", torch_dtype=dtype)
-    scheduler = json.loads((path / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    scheduler = read_object(path / _SCHEDULER)
     family = "sdxl" if len(names) > 1 else "sd2" if unet.config.use_linear_projection else "sd1"
     return Parts(family, unet, vae, towers, scheduler)
 
@@ -148,7 +154,7 @@ def _components(path: Path) -> list[str]:
         raise BackendError(
             f"{path.name} has no model_index.json, so it is no diffusers folder.", "unsupported_model"
         )
-    named = json.loads(index.read_text(encoding="utf-8"))
+    named = read_object(index)
     kinds = {name: value[1] for name, value in named.items() if isinstance(value, list) and len(value) == 2}
     towers = [name for name in TOWERS if kinds.get(name)]
     if towers == ["text_encoder_2"]:
@@ -168,22 +174,6 @@ def _pretrained(kind: Any, path: Path, name: str, **dtype: torch.dtype) -> Any:
     found, info = kind.from_pretrained(folder, output_loading_info=True, **options, **dtype)
     refuse_missing(info["missing_keys"], name)
     return found
-
-
-def _refuse_unsafe(path: Path, names: Iterable[str]) -> None:
-    """Of a folder, each network must have safetensors weights, and nothing may be code."""
-    for name in names:
-        weights = list((path / name).glob("*.safetensors"))
-        if not weights and any((path / name).glob("*.bin")):
-            raise BackendError(
-                f"{path.name}/{name} has its weights as a pickle file only, which can run code when it is loaded; "
-                "convert it to safetensors.",
-                "unsafe_model",
-            )
-        for file in weights:
-            check_safetensors(file)
-    if any(path.rglob("*.py")):
-        raise BackendError(f"{path.name} contains Python code; remove it to load the model.", "unsafe_model")
 
 
 def _from_file(path: Path, dtype: torch.dtype, prediction: str | None) -> Parts:
@@ -229,7 +219,8 @@ def _towers(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], dtype: tor
 
 def _vae(path: Path, dtype: torch.dtype, family: str) -> Any:
     if path.is_dir():
-        _refuse_unsafe(path.parent, [path.name])
+        refuse_incomplete(path, ["config.json"])
+        refuse_unsafe(path.parent, [path.name])
         return _pretrained(AutoencoderKL, path.parent, path.name, torch_dtype=dtype)
     check_safetensors(path)
     shapes = read_shapes(path)

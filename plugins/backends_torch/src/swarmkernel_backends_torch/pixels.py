@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from swarmkernel_backend_api import BackendError
+from swarmkernel_backends_torch.loading import scale_of
 
 #: Side of a preview in pixels: small enough to cost nothing on the wire.
 PREVIEW_SIDE = 256
@@ -40,6 +41,12 @@ def decode(
     with on_device(vae, device, offload=offload):
         scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
         pixels = vae.decode(scaled, return_dict=False)[0][0]
+    covered = tuple(side * scale_of(vae) for side in latents.shape[1:])
+    if pixels.shape != (3, *covered):
+        given, wanted = (" x ".join(map(str, shape)) for shape in (pixels.shape[1:], covered))
+        raise BackendError(
+            f"The VAE gives pictures of {given} where its config.json says {wanted}.", "model_corrupt"
+        )
     top, left = ((has - wanted) // 2 for has, wanted in zip(pixels.shape[1:], size, strict=True))
     levels = (_finite(pixels[:, top : top + size[0], left : left + size[1]]).clamp(-1, 1) + 1) * 127.5
     found: np.ndarray[Any, Any] = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
