@@ -14,6 +14,7 @@ from swarmkernel_backend_api import FREE_MEMORY, BackendError, FreeMemory, NewBa
 from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_onnx import plugin
 from swarmkernel_backends_onnx.plugin import ONNX
+from swarmkernel_backends_torch import plugin as torch_plugin
 from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
 from swarmkernel_t2i_api import GENERATE, EncodedOutput, ImageJob
 from swarmkernel_t2i_api.testing import GenerateConformance
@@ -70,18 +71,23 @@ async def test_missing_provider_shows_in_the_backend(caplog: pytest.LogCaptureFi
     assert "OpenVINO is not available here; there is" in caplog.text
 
 
-def test_one_default_backend(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fresh installation gets a backend of this type if torch's engine is not installed, which proposes its own."""
-    assert () == plugin.backend_defaults(None)
-    monkeypatch.setattr(plugin, "find_spec", lambda _: None)
-    assert (NewBackend("onnx", title="This machine"),) == plugin.backend_defaults(None)
+def test_one_default_backend(swarm_boot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh installation gets a backend of this type unless torch's engine works, which then proposes its own."""
+    mine = (NewBackend("onnx", title="This machine"),)
+    services = swarm_boot().services
+    assert () == plugin.backend_defaults(services)
+    assert mine == plugin.backend_defaults(swarm_boot(disabled=["backends_torch"]).services)
+    for one in (plugin, torch_plugin):
+        monkeypatch.setattr(one, "find_spec", lambda _: None)
+    assert (mine, ()) == (plugin.backend_defaults(services), torch_plugin.backend_defaults(services))
 
 
 def test_a_server_generates_with_onnx(swarm_serve: Any) -> None:
-    """A server draws what the prompt says with the model that it ships with, and holds no onnxruntime itself."""
+    """A server whose torch engine is kept out draws what the prompt says with the model that it ships with, and holds no
+    onnxruntime itself.
+    """
     server = swarm_serve("--disable", "backends_torch")
     client = server.client()
-    client.post("AddNewBackend", type_id="onnx")
     deadline = time.monotonic() + 60
     while "running" not in {one["status"] for one in client.post("ListBackends").values()}:
         assert time.monotonic() < deadline

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from swarmkernel import Services
+from swarmkernel import Plugins, Services
 from swarmkernel_backend_api import BackendType, NewBackend, hookimpl
 from swarmkernel_backends_onnx.settings import OnnxSettings
 
@@ -30,8 +30,9 @@ def backend_types() -> Iterable[BackendType]:
 
 
 @hookimpl
-def backend_defaults(services: Services) -> Iterable[NewBackend]:  # noqa: ARG001
-    """One backend on the best device there is, unless torch's engine is installed and proposes its own."""
-    if find_spec("swarmkernel_backends_torch") is not None:
+def backend_defaults(services: Services) -> Iterable[NewBackend]:
+    """One backend on the best device there is, unless torch's engine works here, which proposes its own."""
+    working = {plugin.name for plugin in services.get(Plugins).working()}
+    if "backends_torch" in working and find_spec("torch") is not None:
         return ()
     return (NewBackend("onnx", title="This machine"),)

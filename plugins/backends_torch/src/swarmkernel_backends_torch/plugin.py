@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 import click
 
@@ -32,7 +33,9 @@ def backend_types() -> Iterable[BackendType]:
 
 @hookimpl
 def backend_defaults(services: Services) -> Iterable[NewBackend]:  # noqa: ARG001
-    """One backend on the best device there is, so that a fresh install generates."""
+    """One backend on the best device there is, so that a fresh install generates; none without torch."""
+    if find_spec("torch") is None:
+        return ()
     return (NewBackend("torch", title="This machine"),)
 
 
