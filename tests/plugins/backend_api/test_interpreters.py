@@ -1,5 +1,6 @@
 """Workers in another interpreter, which has what the server's has not."""
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -11,7 +12,8 @@ import pytest
 
 from swarmkernel import SettingsSource, StartupError
 from swarmkernel.kernel import Kernel
-from swarmkernel_backend_api import BackendType, setting
+from swarmkernel_backend_api import BackendType, NoSettings, setting
+from swarmkernel_backend_api.interpreters import Interpreter
 
 PLUGIN = """
 import attrs
@@ -30,7 +32,9 @@ class Demanding:
 
     async def start(self):
         import only_there
+        from of_both import WHOSE
 
+        assert "the environment's" == WHOSE
         assert "blue" == self.settings.colour
 
     async def stop(self): ...
@@ -55,17 +59,21 @@ def _environment(tmp_path):
     return made
 
 
-def see_ours(packages):
-    """Let an environment see what this one sees."""
-    (packages / "beside.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+def see_ours(packages, *more):
+    """Let an environment see what this one sees, and other folders."""
+    folders = [sysconfig.get_path("purelib"), *map(str, more)]
+    lines = [f"import site; site.addsitedir({folder!r})\n" for folder in folders]
+    (packages / "beside.pth").write_text("".join(lines))
 
 
 @pytest.fixture(name="other")
-def _other(environment):
-    """An interpreter that sees what this one sees, and one package more."""
+def _other(environment, swarm_dists):
+    """An interpreter that sees what this one sees, and one package more, and of another a version of its own."""
     python, packages = environment("other")
-    see_ours(packages)
+    see_ours(packages, swarm_dists.folder)
     (packages / "only_there.py").touch()
+    (packages / "of_both.py").write_text('WHOSE = "the environment\'s"')
+    (swarm_dists.folder / "of_both.py").write_text('WHOSE = "the server\'s"')
     return python
 
 
@@ -129,10 +137,10 @@ def script(path, text):
 
 
 @pytest.fixture(name="wrong")
-def _wrong(environment, tmp_path):
+def _wrong(environment, swarm_dists, tmp_path):
     """Interpreters of all kinds that cannot run a worker, by the names that the settings give them."""
     python, packages = environment("differing")
-    see_ours(packages)
+    see_ours(packages, swarm_dists.folder)
     info = packages / "swarmkernel_backend_api-0.9.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: swarmkernel-backend-api\nVersion: 0.9\n")
@@ -171,10 +179,22 @@ def test_wrong_interpreters(serve, wrong):
         "cat": "The interpreter 'cat' is no Python that works; what it said is in the server's log.",
         "chatty": "The interpreter 'chatty' is no Python that works; what it said is in the server's log.",
         "old": "The interpreter 'old' is Python 3.8; backends need 3.11 or later.",
-        "empty": "The interpreter 'empty' has no swarmkernel_backend_api; install the backend's package there.",
+        "empty": "The interpreter 'empty' has no demanding; install the backend's package there.",
         "differing": "The interpreter 'differing' has swarmkernel-backend-api 0.9 where the server has "
         f"{version('swarmkernel-backend-api')}; install the same version there.",
     } == said
+
+
+async def test_no_code_of_the_working_directory_is_run(other, tmp_path, monkeypatch):
+    """Looking at an interpreter runs no module that lies where the server was started or where its environment points."""
+    (tmp_path / "json.py").write_text("open('trace', 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    kind = BackendType("x", "X", make="attrs:Y", settings=NoSettings)
+
+    await Interpreter(str(other), "other").check(kind, os.environ)
+
+    assert not (tmp_path / "trace").exists()
 
 
 def edited(client, number, settings):

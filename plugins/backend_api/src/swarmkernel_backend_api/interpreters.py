@@ -26,7 +26,6 @@ _PLUGINS: Final = "swarmkernel.v1"
 _MARK: Final = "swarmkernel-interpreter:"
 _PROBE: Final = f"""
 import json, sys
-sys.path = [folder for folder in sys.path if folder]
 missing, versions = [], {{}}
 if sys.version_info >= {_OLDEST}:
     from importlib.metadata import entry_points
@@ -47,6 +46,13 @@ class Interpreter:
     path: str = sys.executable
     name: str = ""
 
+    def environment(self, env: Mapping[str, str]) -> dict[str, str]:
+        """What of *env* a worker here has: in another interpreter, nothing that leads to the server's own libraries."""
+        if not self.name:
+            return dict(env)
+        kept = {name: value for name, value in env.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+        return kept | {"PYTHONUNBUFFERED": "1", "PYTHONNOUSERSITE": "1"}
+
     async def check(self, kind: BackendType, env: Mapping[str, str]) -> None:
         """``BackendError`` unless backends of this type can run here, with the versions that the server has."""
         if not self.name:
@@ -61,7 +67,7 @@ class Interpreter:
         """What the interpreter says of itself: its Python's version, what it lacks, versions of plugins; None if nothing."""
         try:
             process = await asyncio.create_subprocess_exec(
-                *(self.path, "-c", _PROBE, *packages),
+                *(self.path, "-I", "-c", _PROBE, *packages),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

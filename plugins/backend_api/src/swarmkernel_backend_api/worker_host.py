@@ -66,7 +66,8 @@ class WorkerHost:
             heartbeat_seconds=self.limits.heartbeat_seconds,
             max_frame=self._max_frame,
         )
-        env = environment(os.environ, self.limits.threads, self.limits.keep_environment)
+        seen = environment(os.environ, self.limits.threads, self.limits.keep_environment)
+        env = self.interpreter.environment(seen)
         await self.interpreter.check(self.kind, env)
         self._process = await asyncio.create_subprocess_exec(
             self.interpreter.path,
