@@ -2,12 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from importlib.metadata import entry_points
 
 import pytest
+from click.testing import CliRunner
 
+from swarmkernel.cli import main
 from swarmkernel.testing import FakeDistributions, LiveServer
 
 #: Read once, before a test adds plugins of its own.
@@ -39,19 +39,6 @@ def basic_interrupt(session, other_sessions):
 '''
 
 
-def command(data_dir, *args, given="", env=None):
-    """Run ``swarmkernel`` on the data of a server."""
-    return subprocess.run(
-        [sys.executable, "-m", "swarmkernel", *args, "--data-dir", str(data_dir)],
-        env={**os.environ, **(env or {})},
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 @pytest.fixture(name="env", scope="module")
 def _env(tmp_path_factory):
     """The environment of the server: accounts, and a plugin that tells what it is asked to interrupt."""
@@ -65,9 +52,9 @@ def _env(tmp_path_factory):
 def _server(tmp_path_factory, env):
     """One server for the tests of a module; its first owner is `boss`."""
     data_dir = tmp_path_factory.mktemp("data")
-    args = ("users", "add", "boss", "--role", "owner", "--password-stdin")
-    made = command(data_dir, *args, given=PASSWORD.format("boss"), env=env)
-    assert 0 == made.returncode, made.stderr
+    args = ["users", "add", "boss", "--role", "owner", "--password-stdin", "--data-dir", str(data_dir)]
+    made = CliRunner().invoke(main, args, input=PASSWORD.format("boss"), env=env)
+    assert 0 == made.exit_code, made.output
     with LiveServer(data_dir, env=env) as server:
         yield server
 

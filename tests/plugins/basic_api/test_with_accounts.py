@@ -1,12 +1,11 @@
 """Sessions, data and the installation where accounts are required."""
 
-import os
-import subprocess
-import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
+from swarmkernel.cli import main
 from swarmkernel.testing import LiveServer
 
 from .conftest import enabled
@@ -25,12 +24,9 @@ REQUIRED = {
 
 def add(server, name, role):
     """Add a user with the command."""
-    done = subprocess.run(
-        [sys.executable, "-m", "swarmkernel", "users", "add", name, "--role", role, "--password-stdin",
-         "--data-dir", str(server.data_dir)],
-        env={**os.environ, **server.env}, input=PASSWORD.format(name), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert 0 == done.returncode, done.stderr
+    args = ["users", "add", name, "--role", role, "--password-stdin", "--data-dir", str(server.data_dir)]
+    done = CliRunner().invoke(main, args, input=PASSWORD.format(name), env=server.env)
+    assert 0 == done.exit_code, done.output
 
 
 def users_of(folder):
