@@ -19,6 +19,12 @@ def _server(start):
     return start(SWARMKERNEL_SERVER__BODY_SECONDS=seconds, SWARMKERNEL_SERVER__FIRST_MESSAGE_SECONDS=seconds)
 
 
+@pytest.fixture(name="patient", scope="module")
+def _patient(start):
+    """A server that cuts nobody off while a test runs: whoever waited for the slow ones would wait for long."""
+    return start()
+
+
 def trickle(connection, data: bytes, pause: float = 0.1):
     """Send a byte at a time until the other side closes; all that it said."""
     connection.settimeout(pause)
@@ -148,16 +154,16 @@ def test_an_http_2_body_that_does_not_come(server):
     assert time.monotonic() - began < DEADLINE + SLACK
 
 
-def test_others_are_served_meanwhile(server):
+def test_others_are_served_meanwhile(patient):
     """While many connections trickle, a call is answered at once."""
     slow: list[socket.socket] = []
     try:
         for _ in range(60):
-            slow.append(dial(server))
-            slow[-1].sendall(head(server) + b" " * 10)
+            slow.append(dial(patient))
+            slow[-1].sendall(head(patient) + b" " * 10)
         began = time.monotonic()
-        assert 200 == send(server, "POST", "/API/GetNewSession", JSON, b"{}").status
-        assert time.monotonic() - began < DEADLINE
+        assert 200 == send(patient, "POST", "/API/GetNewSession", JSON, b"{}").status
+        assert time.monotonic() - began < SLACK
     finally:
         for connection in slow:
             connection.close()

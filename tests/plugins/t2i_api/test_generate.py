@@ -372,7 +372,7 @@ def test_many_clients_gone(open_studio):
 
 def test_one_load_for_many(open_studio):
     """Many requests for a model that is not loaded load it once, and all sessions see that it is loading."""
-    studio = open_studio(CANVAS_LOAD="0.6", CANVAS_SLOTS="4")
+    studio = open_studio(CANVAS_LOAD="1.5", CANVAS_SLOTS="4")
     clients = [studio.client() for _ in range(5)]
     with ThreadPoolExecutor() as pool:
         calls = [
@@ -380,8 +380,9 @@ def test_one_load_for_many(open_studio):
             for c in clients
         ]
         studio.wait_for("load")
-        time.sleep(0.1)
-        assert [1] * 5 == [c.post("GetCurrentStatus")["status"]["loading_models"] for c in clients]
+        until = time.monotonic() + 1.5
+        while [1] * 5 != (seen := [c.post("GetCurrentStatus")["status"]["loading_models"] for c in clients]):
+            assert time.monotonic() < until, seen
         assert [3] * 5 == [len(call.result(20)["images"]) for call in calls]
     assert ["load beta.safetensors"] == studio.lines("load")
 
