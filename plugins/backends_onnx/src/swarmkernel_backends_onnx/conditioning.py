@@ -45,7 +45,7 @@ def _run(tower: TextTower, rows: Array, layer: int, *, norm: bool) -> tuple[Arra
         )
     else:
         wanted = [f"{_LAYERS}{max(last + 1 + layer, 0)}", *([f"{_LAYERS}{last}", _LAST] if norm else [])]
-    pooled = [name for name in (_POOLED,) if name in graph.outputs]
+    pooled = [] if norm else [name for name in (_POOLED,) if name in graph.outputs]
     hidden, *others = graph.run([*wanted, *pooled], {"input_ids": rows})
     if norm and others:
         hidden = _normed(hidden, *others[:2], eps=tower.eps)
