@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 from swarmkernel import pages, reference
 from swarmkernel.answers import as_error, as_json, ending_unread, refuse, told, with_headers
 from swarmkernel.arrivals import Held, Quota
-from swarmkernel.audit import Pace, audited, audited_frames
+from swarmkernel.audit import Pace, audited, audited_frames, require_log
 from swarmkernel.declarations import Bound
 from swarmkernel.errors import (
     BadRequestError,
@@ -282,7 +282,8 @@ class App:
 
 
 async def _answered(route: Route, call: Call, parameters: Mapping[str, object]) -> Response:
-    """Run a plain handler."""
+    """Run a plain handler; not if nobody would see what has to be seen."""
+    await require_log(route, call)
     work: Awaitable[object] = route.handler(call, **parameters)  # type: ignore[assignment]
     answer = await (work if route.audit is None else audited(route, call, work))
     if answer is None:

@@ -99,6 +99,11 @@ class Audit:
                 oldest += 1
             await self._heads.put(HEAD, Head(number, entry.digest, oldest))
 
+    async def require(self) -> None:
+        """StoreError if no row could be written now."""
+        async with self._store.transaction():
+            await self._heads.put(HEAD, await self._heads.get(HEAD) or Head())
+
     async def entries(self, *, before: int | None = None, limit: int = 100) -> list[AuditEntry]:
         """The newest rows first, at most *limit*, all of them older than the number *before*."""
         head = await self._heads.get(HEAD) or Head()
@@ -178,6 +183,7 @@ async def audited(route: Route, call: Call, answer: Awaitable[object]) -> object
 
 async def audited_frames(route: Route, call: Call, frames: AsyncIterator[object]) -> AsyncIterator[object]:
     """The frames of a WebSocket; at their end, or the client's, the call is in the audit log."""
+    await require_log(route, call)
     failure, result = "ok", "left"
     try:
         async with aclosing(frames):  # type: ignore[type-var]
@@ -195,6 +201,13 @@ async def audited_frames(route: Route, call: Call, frames: AsyncIterator[object]
 def _result(answer: object) -> str:
     told = answer if isinstance(answer, Mapping) else {}
     return str(told.get("error_id") or "error") if "error" in told or "error_id" in told else "ok"
+
+
+async def require_log(route: Route, call: Call) -> None:
+    """StoreError if what the call does could not be written down now."""
+    # Not for strangers, whose attempts would then cost a write each before their number is bounded.
+    if route.audit is not None and call.find_session() is not None:
+        await call.get(Audit).require()
 
 
 async def _record(route: Route, call: Call, result: str) -> None:
