@@ -1,5 +1,6 @@
 """Our server over a ComfyUI server, as clients see it."""
 
+import base64
 import io
 import threading
 
@@ -47,6 +48,12 @@ def test_our_server_over_comfy(client, comfy):
     assert ("folder/beta", 5) == tuple(metadata(image)[key] for key in ("model", "seed"))
     assert any("preview" in frame.get("gen_progress", {}) for frame in frames), frames
     assert ["dpmpp_2m"] == [graph["sampler"]["inputs"]["sampler_name"] for graph in comfy.graphs()]
+    frames = client.stream("GenerateText2ImageWS", **ONE, model="alpha", forwardrawbackenddata=True)
+    raw = [frame["raw_backend_data"] for frame in frames if "raw_backend_data" in frame]
+    assert ({"comfy_websocket"}, True) == (
+        {each["type"] for each in raw},
+        bool(base64.b64decode(raw[0]["data"])),
+    )
     check_interrupt(client, comfy)
     comfy.stop()
     wait_for(lambda: not running(client))
@@ -69,7 +76,7 @@ def check_interrupt(client, comfy):
     wait_for(lambda: comfy.ran == ["hang"])
     threads.append(threading.Thread(target=make, args=("behind",), kwargs={"session_id": other}))
     threads[1].start()
-    wait_for(lambda: len(comfy.graphs()) == 3)
+    wait_for(lambda: len(comfy.graphs()) == 4)
     client.post("InterruptAll", other_sessions=False)
     for thread in threads:
         thread.join(20)

@@ -20,7 +20,7 @@ from swarmkernel_backends_remote import RemoteSettings
 from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.comfy_backend import comfy_type
 from swarmkernel_models_api import REFRESH_MODELS, ModelsRefreshed, RefreshModels
-from swarmkernel_t2i_api import EncodedOutput
+from swarmkernel_t2i_api import EncodedOutput, RawFrame
 
 
 @pytest.fixture(name="comfy")
@@ -213,3 +213,18 @@ async def test_events_of_others(comfy: FakeComfy) -> None:
             told = comfy._tell_all(message(kind, prompt_id="another", node_id="1", executed=[]))
             asyncio.run_coroutine_threadsafe(told, comfy._loop).result()
         assert isinstance((await running)[-1], EncodedOutput)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_raw_frames(comfy: FakeComfy, wanted: bool) -> None:
+    """What ComfyUI says of a job is passed on as it came if the client wants it: events, previews, and nothing of others."""
+    async with network() as backends:
+        slot = await connected(backends, comfy)
+        replies = await generated(slot, job("garbage cat", forward_raw=wanted))
+        replies += await generated(slot, job("a cat", forward_raw=wanted))
+    raw = [reply for reply in replies if isinstance(reply, RawFrame)]
+    kinds = [json.loads(each.data).get("type") for each in raw if each.data.startswith(b"{")]
+    assert wanted == ({"executing", "progress", "executed", "execution_success"} <= set(kinds))
+    assert wanted == any(each.data.startswith(b"\0\0\0\4") for each in raw)
+    assert not {"status", "crystools.monitor", "execution_error", None} & set(kinds)
+    assert {"comfy_websocket"} >= {each.kind for each in raw}

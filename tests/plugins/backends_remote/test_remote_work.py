@@ -14,7 +14,7 @@ from swarmkernel_backends_remote import swarm_peer
 from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.swarm_backend import swarm_type
 from swarmkernel_models_api import REFRESH_MODELS, ModelsRefreshed, RefreshModels
-from swarmkernel_t2i_api import GENERATE, EncodedOutput
+from swarmkernel_t2i_api import GENERATE, EncodedOutput, RawFrame
 
 ENDLESS = [{"gen_progress": {"overall_percent": 0.5}}, None]
 
@@ -288,3 +288,25 @@ async def test_pictures_larger_than_asked(liar: Liar) -> None:
         liar.says["GenerateText2ImageWS"] = [{"image": url(png(80, 80))}, {"discard_indices": []}]
         with pytest.raises(BackendError, match="80x80 pixels"):
             await generated(slot)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_raw_frames(liar: Liar, wanted) -> None:
+    """What the engine over there says is asked for and passed on if the client wants it, unless it is garbage."""
+    odd = [
+        5,
+        {},
+        {"type": "x"},
+        {"type": 5, "data": ""},
+        {"type": "x", "data": "!"},
+        {"type": "x", "data": "A" * (3 << 20)},
+    ]
+    said = [*odd, {"type": "comfy_websocket", "data": "aGVsbG8="}]
+    frames = [{"raw_backend_data": each} for each in said]
+    liar.says["GenerateText2ImageWS"] = [*frames, *liar.says["GenerateText2ImageWS"]]
+    async with fleet([swarm_type(Rules())]) as backends:
+        slot = await mirrored(backends, liar)
+        replies = await generated(slot, attrs.evolve(JOB, forward_raw=wanted))
+    passed_on = [reply for reply in replies if isinstance(reply, RawFrame)]
+    assert ([RawFrame("comfy_websocket", b"hello")] if wanted else []) == passed_on
+    assert wanted == ("forwardrawbackenddata" in liar.bodies("GenerateText2ImageWS")[0])

@@ -62,6 +62,7 @@ ROWS = [
     ("exactbackendid", "Exact Backend ID", "dropdown", "0", None, 0, 0, 0, 0, 0, "ATR", "big", -9, None, None, "Swarm Internal", "param_backend_id"),
     ("noseedincrement", "No Seed Increment", "boolean", "false", "false", 0, 0, 0, 0, 0, "AR", "small", -4, None, None, "Swarm Internal", None),
     ("forwardswarmdata", "Forward Swarm Data", "boolean", "false", "false", 0, 0, 0, 0, 0, "AHRM", "small", 0, None, None, "Swarm Internal", None),
+    ("forwardrawbackenddata", "Forward Raw Backend Data", "boolean", "false", "false", 0, 0, 0, 0, 0, "AHRM", "small", 0, None, None, "Swarm Internal", None),
     ("personalnote", "Personal Note", "text", "", "", 0, 0, 0, 0, 0, "AR", "big", 0, None, None, "Swarm Internal", None),
     ("imageformat", "Image Format", "dropdown", "PNG", None, 0, 0, 0, 0, 0, "ATR", "small", 1, None, None, "Swarm Internal", None),
     ("colordepth", "Color Depth", "dropdown", "8bit", "8bit", 0, 0, 0, 0, 0, "A", "small", 1.5, None, None, "Swarm Internal", None),

@@ -32,7 +32,7 @@ from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.relay import Relays
 from swarmkernel_backends_remote.web import Web
 from swarmkernel_models_api import Loaded, LoadModel, ModelsRefreshed, RefreshModels
-from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
+from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress, RawFrame
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class ComfyBackend:
         await self._server().free(system_ram=request.system_ram)
         return Freed(True)
 
-    async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output, None]:
+    async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output | RawFrame, None]:
         """Have the server make a picture, and pass on what it tells meanwhile."""
         server = self._server()
         work = ComfyJob(server, self.events, self.catalogue, job, float(self.settings.stuck_seconds))

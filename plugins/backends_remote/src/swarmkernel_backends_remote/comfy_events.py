@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import attrs
@@ -24,7 +26,10 @@ _UNNAMED: Final = frozenset({"executing", "progress"})
 
 @attrs.define(eq=False)
 class Run:
-    """A job over there: what was heard of it last. `done` is how much of the sampling is done, from 0 to 1."""
+    """A job over there: what was heard of it last. `done` is how much of the sampling is done, from 0 to 1.
+
+    `raw` are its messages as they came, if somebody wants them.
+    """
 
     id: str
     done: float = 0.0
@@ -34,6 +39,12 @@ class Run:
     outputs: dict[str, Any] = attrs.field(factory=dict)
     heard_at: float = attrs.field(factory=time.monotonic)
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
+    raw: deque[bytes] | None = None
+
+    def keep(self, message: str | bytes) -> None:
+        """Note a message as it came, if that is wanted."""
+        if self.raw is not None:
+            self.raw.append(message.encode() if isinstance(message, str) else message)
 
     def touch(self) -> None:
         """It lives."""
@@ -70,39 +81,42 @@ class Events:
 
     async def hear(self, message: str | bytes) -> None:
         """Take one message of the socket."""
-        try:
-            if isinstance(message, bytes):
-                await self._picture(message)
-                return
-            said = await read_object(message)
-        except PeerError:
-            return
-        kind, data = said.get("type"), said.get("data")
-        if isinstance(kind, str) and isinstance(data, dict):
-            self._event(kind, data)
+        with suppress(PeerError):
+            run = await (self._picture(message) if isinstance(message, bytes) else self._text(message))
+            if run is not None:
+                run.keep(message)
 
-    def _event(self, kind: str, data: Mapping[str, Any]) -> None:
+    async def _text(self, message: str) -> Run | None:
+        """Take an event. The run that it is about."""
+        said = await read_object(message)
+        kind, data = said.get("type"), said.get("data")
+        return self._event(kind, data) if isinstance(kind, str) and isinstance(data, dict) else None
+
+    def _event(self, kind: str, data: Mapping[str, Any]) -> Run | None:
         run = self._current if kind in _UNNAMED else None
         if (prompt_id := data.get("prompt_id")) is not None:
             run = self.runs.get(prompt_id) if isinstance(prompt_id, str) else None
             if kind in {"execution_start", "executing", "progress", "progress_state"}:
                 self._current = run
         if run is None or run.is_over:
-            return
+            return None
         _note(run, kind, data)
         run.touch()
+        return run
 
-    async def _picture(self, message: bytes) -> None:
+    async def _picture(self, message: bytes) -> Run | None:
+        """Take a preview. The run that it is of."""
         kind, rest = int.from_bytes(message[:_WORD]), message[_WORD:]
-        if kind == _PREVIEW and self._current is not None:
-            self._current.show(rest[_WORD:])
-        elif kind == _PREVIEW_WITH_METADATA:
+        run = self._current if kind == _PREVIEW else None
+        if kind == _PREVIEW_WITH_METADATA:
             size = int.from_bytes(rest[:_WORD])
             metadata = await read_object(rest[_WORD : _WORD + size])
             prompt_id = metadata.get("prompt_id")
             run = self.runs.get(prompt_id) if isinstance(prompt_id, str) else self._current
-            if run is not None:
-                run.show(rest[_WORD + size :])
+            rest = rest[size:]
+        if run is not None:
+            run.show(rest[_WORD:])
+        return run
 
 
 def _note(run: Run, kind: str, data: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -17,13 +18,16 @@ from swarmkernel_backends_remote.comfy_request import graph_of
 from swarmkernel_backends_remote.comfy_server import ComfyServer, check_history, image_of
 from swarmkernel_backends_remote.errors import PeerError, PeerLostError
 from swarmkernel_backends_remote.pictures import PREVIEW_PIXELS, made_grey, most_pixels, picture
-from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
+from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress, RawFrame
 
 #: How long nothing is heard before the server is asked.
 POLL_SECONDS: Final = 2.0
 #: The history gets its entry soon after the job's last event.
 _HISTORY_TRIES: Final = 40
 _HISTORY_SECONDS: Final = 0.1
+#: What messages of ComfyUI are called where they are passed on as they are, and how many wait for that.
+RAW: Final = "comfy_websocket"
+MOST_RAW: Final = 64
 
 
 @attrs.define(eq=False)
@@ -40,7 +44,7 @@ class ComfyJob:
     _step: int = attrs.field(default=0, init=False)
     _sent: asyncio.Task[str] | None = attrs.field(default=None, init=False)
 
-    async def replies(self) -> AsyncGenerator[Progress | Preview | Output, None]:
+    async def replies(self) -> AsyncGenerator[Progress | Preview | Output | RawFrame, None]:
         """Progress, previews, and the picture."""
         files = await self._upload()
         graph = graph_of(self.job, self.catalogue, files)
@@ -80,6 +84,7 @@ class ComfyJob:
     @contextmanager
     def _listening(self) -> Iterator[Run]:
         run = self.events.runs[self.id] = Run(self.id)
+        run.raw = deque(maxlen=MOST_RAW) if self.job.forward_raw else None
         try:
             yield run
         finally:
@@ -116,7 +121,9 @@ class ComfyJob:
             told = f"{self.server.web.name} gave no sign of life for {self.stuck_seconds:g} seconds."
             raise PeerError(told, "remote_stuck")
 
-    async def _heard(self, run: Run) -> AsyncIterator[Progress | Preview]:
+    async def _heard(self, run: Run) -> AsyncIterator[Progress | Preview | RawFrame]:
+        while run.raw:
+            yield RawFrame(RAW, run.raw.popleft())
         step = round(run.done * self.job.steps)
         if step > self._step:
             self._step = step

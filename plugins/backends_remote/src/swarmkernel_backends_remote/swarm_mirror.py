@@ -19,10 +19,10 @@ from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.relay import Relays
 from swarmkernel_backends_remote.swarm_inventory import RemoteBackend
 from swarmkernel_backends_remote.swarm_peer import Peer, PeerSession
-from swarmkernel_backends_remote.swarm_request import MAX_PREVIEW, frame_mib, request_body
+from swarmkernel_backends_remote.swarm_request import MAX_PREVIEW, frame_mib, raw_frame, request_body
 from swarmkernel_backends_remote.swarm_settings import SwarmSettings
 from swarmkernel_models_api import Loaded, LoadModel, ModelList, stem
-from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress
+from swarmkernel_t2i_api import ImageJob, Output, Preview, Progress, RawFrame
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +98,7 @@ class Mirror:
             )
         return Freed(answer.get("result") is True and answer.get("count", 1) != 0)
 
-    async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output, None]:
+    async def generate(self, job: ImageJob) -> AsyncGenerator[Progress | Preview | Output | RawFrame, None]:
         """Have the backend there make a picture, and pass on what it tells meanwhile."""
         try:
             async with aclosing(self.relays.follow(self._made(job), JOB_SECONDS)) as replies:
@@ -170,6 +170,9 @@ class Mirror:
                 if isinstance(progress := frame.get("gen_progress"), dict):
                     async for reply in self._progress(progress, job):
                         yield reply
+                elif isinstance(raw := frame.get("raw_backend_data"), dict):
+                    if job.forward_raw and (found := raw_frame(raw)) is not None:
+                        yield found
                 elif "discard_indices" in frame or "socket_intention" in frame:
                     break
         if image is None:

@@ -8,6 +8,7 @@ from swarmkernel_t2i_api.jobs.events import (
     Event,
     Events,
     Failed,
+    Forwarded,
     Interrupted,
     LoadingModel,
     PictureMade,
@@ -29,6 +30,7 @@ from swarmkernel_t2i_api.types import (
     Output,
     Preview,
     Progress,
+    RawFrame,
 )
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "Event",
     "Events",
     "Failed",
+    "Forwarded",
     "Group",
     "ImageFormat",
     "ImageJob",
@@ -54,6 +57,7 @@ __all__ = [
     "Preview",
     "Previewed",
     "Progress",
+    "RawFrame",
     "Sampler",
     "Started",
     "Stepped",

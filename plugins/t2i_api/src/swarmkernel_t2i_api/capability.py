@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from swarmkernel_backend_api import Capability
 from swarmkernel_t2i_api.outputs.encode import encode_outputs
-from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, ImageJob, Progress
+from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, ImageJob, Progress, RawFrame
 
 GENERATE = Capability(
     "generate",
     ImageJob,
-    Progress | EncodedPreview | EncodedOutput,
+    Progress | EncodedPreview | EncodedOutput | RawFrame,
     at="swarmkernel_t2i_api.capability:GENERATE",
     streams=True,
     adapter=encode_outputs,

@@ -53,7 +53,7 @@ class ImageJob:
     decoded yet: its header is known to be sound and to say at most 32 megapixels. `init_creativity` (0 to 1) says how
     much of it may change. `mask_image`, which comes only with an `init_image`, is such a file too: white changes,
     black stays; its edges are blurred by `mask_blur` pixels. They and `loras` come only to backends that have the
-    features `init_image`, `mask_image` and `lora`.
+    features `init_image`, `mask_image` and `lora`. With `forward_raw` the client wants `RawFrame`s, if there are any.
 
     A backend need not look at `format` and `metadata`: the host encodes what it yields.
     `metadata` is the JSON text of the picture; the host adds the generation time before it is written.
@@ -86,6 +86,7 @@ class ImageJob:
     mask_image: bytes | None = attrs.field(default=None, repr=False)
     mask_blur: int = 0
     loras: tuple[LoraUse, ...] = ()
+    forward_raw: bool = False
 
 
 @attrs.frozen
@@ -108,6 +109,14 @@ class Output:
     """A finished picture: a PIL image, or a NumPy array of height x width x 3, uint8 (uint16 for 16 bits a channel)."""
 
     image: Any
+
+
+@attrs.frozen
+class RawFrame:
+    """What the engine behind a backend said, as it said it, for clients that know that engine. `kind` names its protocol."""
+
+    kind: str
+    data: bytes
 
 
 @attrs.frozen

@@ -11,7 +11,7 @@ import attrs
 
 from swarmkernel_t2i_api.jobs.job import Job, Picture
 from swarmkernel_t2i_api.params.request import ImageRequest
-from swarmkernel_t2i_api.types import EncodedPreview
+from swarmkernel_t2i_api.types import EncodedPreview, RawFrame
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +69,13 @@ class Previewed(JobEvent):
     preview: EncodedPreview
     step: int
     steps: int
+
+
+@attrs.frozen
+class Forwarded(JobEvent):
+    """The engine behind a job's backend said something that is passed on as it is."""
+
+    frame: RawFrame
 
 
 @attrs.frozen

@@ -33,6 +33,7 @@ from swarmkernel_t2i_api.jobs.events import (
     Done,
     Events,
     Failed,
+    Forwarded,
     Interrupted,
     JobEvent,
     LoadingModel,
@@ -50,7 +51,7 @@ from swarmkernel_t2i_api.limits import UserLimits
 from swarmkernel_t2i_api.outputs.errors import OutputError
 from swarmkernel_t2i_api.params.request import ImageRequest, check_pictures
 from swarmkernel_t2i_api.settings import T2ISettings
-from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, Progress
+from swarmkernel_t2i_api.types import EncodedOutput, EncodedPreview, Progress, RawFrame
 
 log = logging.getLogger(__name__)
 
@@ -244,6 +245,8 @@ class Jobs:
                             self.events.publish(Stepped(job, step, steps))
                         case EncodedPreview():
                             self.events.publish(Previewed(job, reply, step, steps))
+                        case RawFrame():
+                            self.events.publish(Forwarded(job, reply))
                         case EncodedOutput():
                             output = output or reply
         except TimeoutError:

@@ -68,6 +68,7 @@ class Pictures:
             mask_image=request.picture("maskimage"),
             mask_blur=int(request.amount("maskblur", 0)),
             loras=tuple(_lora_use(lora, weight) for lora, weight in request.loras),
+            forward_raw=request.flag("forwardrawbackenddata"),
             extra={key: plain(value) for key, value in values.items() if key not in _OWN},
         )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from base64 import b64encode
+from typing import Any, Final
 
 import attrs
 
@@ -11,6 +12,7 @@ from swarmkernel_t2i_api.jobs.events import (
     Done,
     Event,
     Failed,
+    Forwarded,
     Interrupted,
     LoadingModel,
     PictureMade,
@@ -24,10 +26,13 @@ from swarmkernel_t2i_api.jobs.pictures import Pictures
 from swarmkernel_t2i_api.live.outbox import Frame, Outbox, Render
 from swarmkernel_t2i_api.outputs.media import data_url
 from swarmkernel_t2i_api.params.request import ImageRequest
-from swarmkernel_t2i_api.types import EncodedPreview
+from swarmkernel_t2i_api.types import EncodedPreview, RawFrame
 
 PREVIEW_NOTICE = "Image is not done generating"
 STATUS, KEEP_ALIVE = "status", "keep_alive"
+#: Raw frames are left out while so many frames wait, and if they are longer than that.
+MOST_WAITING: Final = 32
+LONGEST_RAW: Final = 1 << 20
 
 
 @attrs.define(eq=False)
@@ -74,6 +79,8 @@ class Feed:
                 self._moved(job, step / steps)
             case Previewed(job, preview, step, steps):
                 self._moved(job, step / steps, preview)
+            case Forwarded(job, frame):
+                self._forwarded(job, frame)
             case PictureMade(job, picture):
                 self._made(job, picture)
             case Failed(job, error):
@@ -100,6 +107,13 @@ class Feed:
         if preview is not None and not job.request.flag("nopreviews"):
             progress.preview = preview
         self.outbox.latest(job, progress.frame)
+
+    def _forwarded(self, job: Job, frame: RawFrame) -> None:
+        """Pass a raw frame on, unless it is huge or the client reads too slowly for that."""
+        has_room = len(frame.data) <= LONGEST_RAW and len(self.outbox) < MOST_WAITING
+        if has_room and job.request.flag("forwardrawbackenddata"):
+            data = b64encode(frame.data).decode()
+            self.outbox.put({"raw_backend_data": {"type": frame.kind, "data": data}})
 
     def _made(self, job: Job, picture: Picture) -> None:
         request = job.request

@@ -131,6 +131,18 @@ _INTERNAL = (
         group=INTERNAL,
     ),
     Param(
+        "Forward Raw Backend Data",
+        "boolean",
+        "false",
+        "Pass on what the engine behind a backend says, as it says it. For clients that know that engine.",
+        ignore="false",
+        visible=False,
+        advanced=True,
+        always_retain=True,
+        hidden_from_metadata=True,
+        group=INTERNAL,
+    ),
+    Param(
         "Personal Note",
         "text",
         "",
