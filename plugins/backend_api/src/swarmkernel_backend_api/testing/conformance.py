@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from swarmkernel_backend_api.backends import Backends
 from swarmkernel_backend_api.capability import FREE_MEMORY, Freed, FreeMemory
@@ -13,9 +13,6 @@ from swarmkernel_backend_api.slot import BackendSlot
 from swarmkernel_backend_api.testing.harness import fleet, until
 from swarmkernel_backend_api.types import BackendType, Status
 from swarmkernel_backend_api.worker_host import WorkerHost
-
-if TYPE_CHECKING:
-    import pytest
 
 
 class BackendConformance:
@@ -40,8 +37,8 @@ class BackendConformance:
         assert (slot.status, slot.reason) == (Status.RUNNING, "")
         return slot
 
-    async def test_starts_and_stops(self, caplog: "pytest.LogCaptureFixture") -> None:
-        """The backend starts with its settings, and is gone once it is deleted, without an error in the log."""
+    async def test_starts_and_stops(self, caplog: Any) -> None:
+        """The backend starts with its settings, and is gone once it is deleted, without an error in the log (pytest's *caplog*)."""
         async with fleet([self.kind]) as backends:
             slot = await self._running(backends)
             host = slot.host
