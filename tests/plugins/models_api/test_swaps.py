@@ -5,11 +5,12 @@ import json
 import threading
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 
 from swarmkernel import MemoryStore
-from swarmkernel_models_api import ModelFolder, Models
+from swarmkernel_models_api import ModelFolder, ModelLoadError, Models
 from swarmkernel_models_api.elsewhere import Elsewhere
 from swarmkernel_models_api.reading import Here
 
@@ -89,7 +90,7 @@ async def test_swapping_links_meanwhile_gains_nothing(folders, name):
 
 @pytest.mark.parametrize("reader", [Here, Elsewhere])
 async def test_what_was_swapped_after_the_scan(folders, reader):
-    """A file that became a link after the folders were scanned is not read, by whichever process."""
+    """A file that became a link after the folders were scanned is neither read, by whichever process, nor loaded."""
     root, outside = folders
     models = Models([ModelFolder(root)], MemoryStore(), reader=reader())
     await models.refresh()
@@ -100,6 +101,8 @@ async def test_what_was_swapped_after_the_scan(folders, reader):
         after = [models.preview(models.get(name)) for name in ("sub/a", "sub/embedded")]
         digest = await models.tensor_hash(models.get("sub/a"))
         problem = models.reader.header_problem(root / "sub/a.safetensors")
+        with pytest.raises(ModelLoadError, match="leads out"):
+            await models.load_model(SimpleNamespace(current_model=None), models.get("sub/a"))
     finally:
         await models.close()
 

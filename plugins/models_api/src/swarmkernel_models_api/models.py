@@ -14,13 +14,13 @@ import attrs
 
 from swarmkernel import Collection, Session, Store
 from swarmkernel_backend_api import BackendSlot
-from swarmkernel_models_api.errors import ModelFileError
+from swarmkernel_models_api.errors import ModelFileError, ModelLoadError
 from swarmkernel_models_api.examine import Found, model_key
 from swarmkernel_models_api.facts import Facts
 from swarmkernel_models_api.headers import header_length
 from swarmkernel_models_api.loading import Loads
 from swarmkernel_models_api.names import Shelf
-from swarmkernel_models_api.opening import confined, open_regular
+from swarmkernel_models_api.opening import confined, is_below, open_regular
 from swarmkernel_models_api.previews import Preview, picture_beside, shown
 from swarmkernel_models_api.reading import Here, Reader
 from swarmkernel_models_api.remote import RemoteModels
@@ -108,7 +108,16 @@ class Models:
 
     async def load_model(self, slot: BackendSlot, model: Model, *, vae: Model | None = None) -> None:
         """Have a backend load a model; returns at once if it holds it already. See `Loads.load`."""
+        if not self.holds(slot, model):
+            await asyncio.to_thread(self._check_place, model, vae)
         await self._loads.load(slot, model, vae)
+
+    def _check_place(self, *models: Model | None) -> None:
+        """Refuse what has become a link that leads out of the model folders since it was found."""
+        found = [folder.path for folder in self.folders]
+        for model in filter(None, models):
+            if is_below(model.path, found) and not is_below(model.path.resolve(), self.reader.roots):
+                raise ModelLoadError(f"{model.name}: This model leads out of the model folders.")
 
     def holds(self, slot: BackendSlot, model: Model) -> bool:
         """Whether a backend holds the model as it is on disk now, so that `load_model` would return at once."""
