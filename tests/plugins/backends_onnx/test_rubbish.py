@@ -68,7 +68,10 @@ def take_more(found: onnx.GraphProto) -> None:
 SCHEDULER = "scheduler/scheduler_config.json"
 VAE, UNET, TEXT = "vae_decoder/config.json", "unet/config.json", "text_encoder/config.json"
 RUBBISH: dict[str, tuple[Spoil, str]] = {
-    "text as betas": (say(SCHEDULER, trained_betas=["a", "b"]), "scheduler_config.json of model: trained beta"),
+    "text as betas": (
+        say(SCHEDULER, trained_betas=["a", "b"]),
+        "scheduler_config.json of model: trained beta",
+    ),
     "a billion timesteps": (say(SCHEDULER, num_train_timesteps=10**9), "between 2 and 100000"),
     "a list as prediction": (say(SCHEDULER, prediction_type=["epsilon"]), "unknown prediction type"),
     "text as scaling": (say(VAE, scaling_factor="x"), "vae_decoder/config.json says scaling_factor x"),

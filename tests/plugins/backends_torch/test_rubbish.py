@@ -58,7 +58,10 @@ RUBBISH: dict[str, tuple[Spoil, str]] = {
     "no padding token": (say("tokenizer/tokenizer_config.json", pad_token=None), "must have a start"),
     "rows of one": (say("tokenizer/tokenizer_config.json", model_max_length=1), "room for one more"),
     "text as scaling": (say("vae/config.json", scaling_factor="x"), "cannot have a scaling_factor of x"),
-    "text as betas": (say("scheduler/scheduler_config.json", trained_betas=["a", "b"]), "of model: trained beta"),
+    "text as betas": (
+        say("scheduler/scheduler_config.json", trained_betas=["a", "b"]),
+        "of model: trained beta",
+    ),
     "a billion timesteps": (
         say("scheduler/scheduler_config.json", num_train_timesteps=10**9),
         "between 2 and 100000",
