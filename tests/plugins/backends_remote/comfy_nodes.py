@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m"]
+SAMPLERS = ["euler", "euler_ancestral", "dpmpp_2m", "of_this_server"]
 SCHEDULERS = ["normal", "karras"]
 CHECKPOINTS = ["alpha.safetensors", "folder\\beta.safetensors"]
 

@@ -123,6 +123,17 @@ def test_an_init_image_goes_through(chain):
     assert [f"init {hashlib.sha256(stream.getvalue()).hexdigest()} 0.25"] == chain.worker.lines("init")
 
 
+def test_a_backend_that_is_chosen(chain):
+    """Which backend a picture is to be made with is said in this server's terms, and is not told to the worker."""
+    chain.connect()
+    client = chain.ready()
+    (mirror,) = chain.mirrors()
+    chosen = {"exactbackendid": str(mirror["id"]), "internalbackendtype": "swarmswarmbackend"}
+    answer = client.post("GenerateText2Image", **ONE, **chosen)
+    assert 1 == len(answer["images"]), answer
+    assert "backend" not in chain.worker.lines("begin")[0]
+
+
 def test_a_refresh_reaches_the_worker(chain):
     """A refresh here has the worker look for new models, and what it finds is listed here at once."""
     chain.connect()

@@ -41,13 +41,13 @@ def test_our_server_over_comfy(client, comfy):
     assert {"alpha.safetensors": False, "folder/beta.safetensors": False} == {
         entry["name"]: entry["local"] for entry in listed
     }
-    frames = client.stream("GenerateText2ImageWS", **ONE, model="folder/beta", sampler="dpmpp_2m")
+    frames = client.stream("GenerateText2ImageWS", **ONE, model="folder/beta", sampler="of_this_server")
     (image,) = [frame for frame in frames if "image" in frame]
     picture = Image.open(io.BytesIO(client.http.get("/" + image["image"]).content))
     assert ((64, 64), (9, 20, 30)) == (picture.size, picture.convert("RGB").getpixel((0, 0)))
     assert ("folder/beta", 5) == tuple(metadata(image)[key] for key in ("model", "seed"))
     assert any("preview" in frame.get("gen_progress", {}) for frame in frames), frames
-    assert ["dpmpp_2m"] == [graph["sampler"]["inputs"]["sampler_name"] for graph in comfy.graphs()]
+    assert ["of_this_server"] == [graph["sampler"]["inputs"]["sampler_name"] for graph in comfy.graphs()]
     frames = client.stream("GenerateText2ImageWS", **ONE, model="alpha", forwardrawbackenddata=True)
     raw = [frame["raw_backend_data"] for frame in frames if "raw_backend_data" in frame]
     assert ({"comfy_websocket"}, True) == (

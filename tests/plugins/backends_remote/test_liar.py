@@ -25,7 +25,7 @@ from swarmkernel_backend_api.testing import fleet, until
 from swarmkernel_backends_remote import RemoteSettings
 from swarmkernel_backends_remote.addresses import Rules
 from swarmkernel_backends_remote.swarm_backend import swarm_type
-from swarmkernel_models_api import LOAD_MODEL, Loaded, LoadModel
+from swarmkernel_models_api import KINDS, LOAD_MODEL, Loaded, LoadModel
 from swarmkernel_t2i_api import GENERATE, EncodedOutput, EncodedPreview, ImageJob, LoraUse, Progress
 
 JOB = ImageJob("1", "a cat", model="alpha.safetensors", width=8, height=8, steps=4)
@@ -83,6 +83,10 @@ async def test_honest(liar: Liar) -> None:
         key: value for key, value in liar.bodies("SelectModel")[0].items() if key != "session_id"
     }
     assert ["3"] == [body["backend"] for body in liar.bodies("FreeBackendMemory")]
+    assert {"session_id", "nonreal", "full_data"} == liar.bodies("ListBackends")[0].keys()
+    asked = liar.bodies("ListModels")
+    assert list(KINDS) == [body["subtype"] for body in asked]
+    assert {("", 999, True)} == {(body["path"], body["depth"], body["allowRemote"]) for body in asked}
     assert (True, True) == tuple(liar.bodies("ListBackends")[0][key] for key in ("nonreal", "full_data"))
 
 

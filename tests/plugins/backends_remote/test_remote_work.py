@@ -242,8 +242,10 @@ async def test_refresh(liar: Liar, leads_back, monkeypatch) -> None:
     async with network() as backends:
         slot = await mirrored(backends, liar)
         liar.says["ListModels"] = {"files": [{"name": "beta.safetensors"}]}
+        liar.says["ListT2IParams"] = {"list": [{"id": "scheduler", "values": ["karras"]}]}
         assert ModelsRefreshed() == await slot.parent.ask(REFRESH_MODELS, RefreshModels())
         assert {"beta.safetensors"} == set(slot.models.by_kind["Stable-Diffusion"])
+        assert {"scheduler": ("karras",)} == slot.options
     assert (0 if leads_back else 1) == len(liar.bodies("TriggerRefresh"))
 
 
