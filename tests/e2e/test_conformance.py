@@ -20,12 +20,14 @@ from websockets.sync.client import connect
 from swarmkernel.testing import Client, FakeDistributions, LiveServer
 
 LEVEL = {"status", "class", "message", "any_loading"}
+#: So that a server has no backend by itself.
+NO_ENGINE = ["--disable", "backends_torch", "--disable", "backends_onnx"]
 
 
 @pytest.fixture(name="bare_server", scope="module")
 def _bare_server(tmp_path_factory):
     """A server without any backend type of its own, so that it has no backends."""
-    with LiveServer(tmp_path_factory.mktemp("bare"), ["--disable", "backends_torch"]) as server:
+    with LiveServer(tmp_path_factory.mktemp("bare"), NO_ENGINE) as server:
         yield server
 
 
@@ -137,7 +139,7 @@ def _synthetic_server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("synthetic")
     FakeDistributions(folder).add("synthetic", SYNTHETIC, requires=["swarmkernel", "swarmkernel-backend-api"])
     env = {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
-    with LiveServer(tmp_path_factory.mktemp("data"), ["--disable", "backends_torch"], env) as server:
+    with LiveServer(tmp_path_factory.mktemp("data"), NO_ENGINE, env) as server:
         yield server
 
 
@@ -344,7 +346,7 @@ def test_31_locked_settings(swarm_serve):
 
 def test_34_preflight(swarm_serve):
     """34: with CORS configured OPTIONS is answered 204 with three headers."""
-    client = swarm_serve("--disable", "backends_torch", SWARMKERNEL_SERVER__ALLOW_ORIGIN="*").client()
+    client = swarm_serve(*NO_ENGINE, SWARMKERNEL_SERVER__ALLOW_ORIGIN="*").client()
     response = client.http.options("/API/x", headers={"origin": "https://elsewhere.example"})
 
     assert 204 == response.status_code
@@ -359,7 +361,7 @@ from swarmkernel import hookimpl
 def swarm_vote(session, permission): return False
 """
     swarm_dists.add("veto", veto)
-    server = swarm_serve("--disable", "backends_torch")
+    server = swarm_serve(*NO_ENGINE)
     client = server.client()
     document = client.http.get("/openapi.json").json()
     routes = [path.removeprefix("/API/") for path in document["paths"]]
@@ -384,7 +386,7 @@ def test_parameters_of_the_older_dialect(bare, key):
 
 def test_an_installation_in_the_older_dialect(swarm_serve):
     """The same when they install, which they can do once."""
-    client = swarm_serve("--disable", "backends_torch", "--disable", "starter_model").client()
+    client = swarm_serve(*NO_ENGINE, "--disable", "starter_model").client()
     frames = client.stream("InstallConfirmWS", **INSTALL, stability_api_key="x")
 
     assert {"success": True} == frames[-1], frames
