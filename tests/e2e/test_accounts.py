@@ -10,7 +10,7 @@ from swarmkernel.testing import LiveServer
 
 ON = {"SWARMKERNEL_ACCOUNTS__REQUIRED": "true"}
 PASSWORD = "correct horse battery"
-LIGHT = ["--disable", "backends_torch", "--disable", "starter_model"]
+LIGHT = ["--disable", "backends_torch", "--disable", "backends_onnx", "--disable", "starter_model"]
 
 
 def first_owner(server):

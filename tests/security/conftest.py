@@ -13,7 +13,7 @@ from tests.security.people import REQUIRED, People, within
 ROOT = Path(__file__).parents[1]
 
 #: Nothing here needs real models.
-LIGHT = ["--disable", "backends_torch", "--disable", "starter_model"]
+LIGHT = ["--disable", "backends_torch", "--disable", "backends_onnx", "--disable", "starter_model"]
 PROBE = '''
 """Tells what the kernel knows of a call, and fails in every way."""
 import logging
