@@ -39,18 +39,22 @@ async def true(condition, seconds: float = 15.0) -> None:
 
 
 @pytest.mark.parametrize(
-    "answer",
-    [{"error": "slow down", "error_id": "rate_limited"}, http(b"<html>"), http(b"", "503 Busy")],
+    "answers",
+    [
+        [{"error": "slow", "error_id": "rate_limited"}],
+        [{"error": "full", "error_id": "server_busy"}] * 3,
+        [http(b"", "503 Busy")],
+    ],
 )
-async def test_one_bad_look(liar: Liar, answer) -> None:
-    """A look that is refused, or finds nobody once, ends no work that runs on a socket of its own; new work waits."""
+async def test_one_bad_look(liar: Liar, answers) -> None:
+    """Looks that are refused, or one that finds nobody, end no work that runs on a socket of its own; new work waits."""
     liar.says["GenerateText2ImageWS"] = ENDLESS
     async with network() as backends:
         slot = await mirrored(backends, liar)
         work = slot.invoke(GENERATE, JOB)
         await anext(work)
         looks = len(liar.bodies("ListBackends"))
-        liar.says["ListBackends"] = in_turn(answer, {"3": BACKEND})
+        liar.says["ListBackends"] = in_turn(*answers, {"3": BACKEND})
         pending = asyncio.ensure_future(anext(work))
         await until(backends, lambda: slot.status is Status.ERRORED)
         await until(backends, lambda: slot.status is Status.RUNNING)

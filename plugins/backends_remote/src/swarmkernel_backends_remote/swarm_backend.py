@@ -21,7 +21,7 @@ from swarmkernel_backend_api import (
     Status,
 )
 from swarmkernel_backends_remote.addresses import Rules
-from swarmkernel_backends_remote.errors import PeerError, PeerLostError
+from swarmkernel_backends_remote.errors import PeerBusyError, PeerError, PeerLostError
 from swarmkernel_backends_remote.presence import Presence
 from swarmkernel_backends_remote.swarm_children import NAME, Children
 from swarmkernel_backends_remote.swarm_inventory import SWARM, read_backends, read_models, read_options
@@ -41,6 +41,7 @@ MISSES: Final = 2
 _LIST_SECONDS: Final = 60.0
 _REFRESH_SECONDS: Final = 20.0
 _BACKENDS_MIB: Final = 4
+_LIST_MIB: Final = 32
 _DEPTH: Final = 999
 
 
@@ -120,6 +121,8 @@ class SwarmBackend:
             await self._pause()
             try:
                 self._quick, self._misses = await self._look(), 0
+            except PeerBusyError as error:
+                self._lose(error)
             except PeerLostError as error:
                 self._miss(error)
             except BackendError as error:
@@ -192,7 +195,7 @@ class SwarmBackend:
     async def _options(self, session: PeerSession) -> dict[str, tuple[str, ...]]:
         """What may be chosen there for some parameters; nothing if the other server does not tell."""
         try:
-            answer = await self.peer.call(session, "ListT2IParams", seconds=_LIST_SECONDS)
+            answer = await self.peer.call(session, "ListT2IParams", seconds=_LIST_SECONDS, most_mib=_LIST_MIB)
         except PeerError as error:
             log.info("%s: its parameters are not known: %s", self.slot.label, error.text)
             return {}
@@ -205,6 +208,7 @@ class SwarmBackend:
                 session,
                 "ListModels",
                 seconds=_LIST_SECONDS,
+                most_mib=_LIST_MIB,
                 path="",
                 depth=_DEPTH,
                 subtype=kind,
