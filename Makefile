@@ -27,7 +27,7 @@ run: $(VENV)/.run-$(ENGINE)
 	@exec $(BIN)/swarmkernel serve --port $(PORT) --data-dir $(DATA_DIR)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak

@@ -7,7 +7,6 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from swarmkernel import StartupError, Store
-from swarmkernel_store_sql.postgresql import open_postgresql
 from swarmkernel_store_sql.settings import Settings
 from swarmkernel_store_sql.sqlite import open_sqlite
 
@@ -23,6 +22,8 @@ def open_store(settings: Settings, data_dir: Path) -> AbstractAsyncContextManage
         case "sqlite":
             return open_sqlite(data_dir / _file(url))
         case "postgresql" | "postgres":
+            from swarmkernel_store_sql.postgresql import open_postgresql  # noqa: PLC0415  # not for SQLite
+
             return open_postgresql(url)
         case other:
             raise StartupError(f"[store_sql] url: {other!r} is not supported; use sqlite or postgresql")
