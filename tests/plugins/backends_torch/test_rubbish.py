@@ -109,6 +109,6 @@ async def test_pictures_of_another_size_are_refused(models: Any, torch_rig: Any)
     vae = torch_rig.backend._sampler.parts.vae
     vae.register_to_config(block_out_channels=(32, 32, 64))
     with pytest.raises(
-        BackendError, match=r"The VAE gives pictures of 16 x 16 where its config.json says 32 x 32"
+        BackendError, match=r"The VAE gives pictures of 3 x 16 x 16 where its config.json says 3 x 32 x 32"
     ):
         await torch_rig.picture()

@@ -25,9 +25,9 @@ def decode(vae: Vae, latents: Array, size: tuple[int, int]) -> Array:
     """
     decoder = vae.decoder
     found = decoder.run(decoder.outputs[:1], {"latent_sample": latents[None] / vae.scaling})[0][0]
-    covered = tuple(side * vae.scale for side in latents.shape[1:])
-    if found.shape != (3, *covered):
-        given, wanted = (" x ".join(map(str, shape)) for shape in (found.shape[1:], covered))
+    covered = (3, *(side * vae.scale for side in latents.shape[1:]))
+    if found.shape != covered:
+        given, wanted = (" x ".join(map(str, shape)) for shape in (found.shape, covered))
         raise BackendError(
             f"The VAE gives pictures of {given} where its config.json says {wanted}.", "model_corrupt"
         )

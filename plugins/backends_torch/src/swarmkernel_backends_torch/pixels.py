@@ -41,9 +41,9 @@ def decode(
     with on_device(vae, device, offload=offload):
         scaled = latents[None].to(device, vae.dtype) / vae.config.scaling_factor
         pixels = vae.decode(scaled, return_dict=False)[0][0]
-    covered = tuple(side * scale_of(vae) for side in latents.shape[1:])
-    if pixels.shape != (3, *covered):
-        given, wanted = (" x ".join(map(str, shape)) for shape in (pixels.shape[1:], covered))
+    covered = (3, *(side * scale_of(vae) for side in latents.shape[1:]))
+    if pixels.shape != covered:
+        given, wanted = (" x ".join(map(str, shape)) for shape in (pixels.shape, covered))
         raise BackendError(
             f"The VAE gives pictures of {given} where its config.json says {wanted}.", "model_corrupt"
         )
