@@ -1,4 +1,4 @@
-"""Pictures that another server sends: decoded here, and only if they are what they claim to be."""
+"""Pictures that another server sends: taken only if they are what they claim to be, and decoded by a process apart."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import base64
 import binascii
 import io
 import re
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
+from swarmkernel import Aside, AsideError
+from swarmkernel_backends_remote.decoding import QUESTION, read_answer
 from swarmkernel_backends_remote.errors import PeerError
 from swarmkernel_t2i_api import ImageJob
 
 T = TypeVar("T")
 
-#: Pixels of any picture, however large the one that was asked for.
+#: Pixels of any picture, however large the one that was asked for, and bytes of its file.
 MAX_PIXELS: Final = 1 << 26
+MAX_FILE: Final = 48 << 20
 PREVIEW_PIXELS: Final = 1 << 22
-_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF")
 _STARTS: Final = ((b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif"))
+_THEIRS: Final = "The other server sent a picture that"
 _ROUNDED: Final = 63
 #: Pictures of other servers are decoded two at a time: each takes many times its file's size in memory.
 _POOL: Final = ThreadPoolExecutor(2, "remote-pictures")
+#: For each of these threads a process that does it.
+_OWN: Final = threading.local()
 _DATA_URL: Final = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
 
 
@@ -33,7 +39,7 @@ def most_pixels(job: ImageJob) -> int:
 
 
 async def picture(data: bytes, most_pixels: int) -> Any:
-    """The PIL image in some bytes, decoded in a thread; PeerError unless it is a whole picture that is not too large."""
+    """The PIL image in some bytes, decoded by a process apart; PeerError unless it is a whole picture that is not too large."""
     return await _apart(lambda: _decoded(data, most_pixels))
 
 
@@ -53,7 +59,7 @@ async def made_grey(data: bytes) -> bytes:
 
 def _grey(data: bytes) -> bytes:
     stream = io.BytesIO()
-    _decoded(data, MAX_PIXELS).convert("L").save(stream, "PNG", compress_level=1)
+    _decoded(data, MAX_PIXELS, "The mask", is_grey=True).save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 
@@ -73,16 +79,15 @@ def _data(url: object) -> bytes:
         raise PeerError("The other server sent a picture that is not base64.") from None
 
 
-def _decoded(data: bytes, most_pixels: int) -> Any:
-    from PIL import Image  # noqa: PLC0415  # heavy, and most servers never need it
-
+def _decoded(data: bytes, most_pixels: int, what: str = _THEIRS, *, is_grey: bool = False) -> Any:
+    if len(data) > MAX_FILE:
+        raise PeerError(f"{what} has more than {MAX_FILE >> 20} MiB.")
+    if not hasattr(_OWN, "aside"):
+        _OWN.aside = Aside("swarmkernel_backends_remote")
     try:
-        image = Image.open(io.BytesIO(data), formats=_FORMATS)
-        too_large = image.width * image.height > most_pixels
-        if not too_large:
-            image.load()
-    except Exception as error:
-        raise PeerError("The other server sent a picture that cannot be read.") from error
-    if too_large:
-        raise PeerError(f"The other server sent a picture of {image.width}x{image.height} pixels.")
-    return image
+        found = _OWN.aside.ask(QUESTION.pack(is_grey, most_pixels) + data, read_answer)
+    except AsideError:
+        found = "takes too much time or memory to read"
+    if isinstance(found, str):
+        raise PeerError(f"{what} {found}.")
+    return found
