@@ -88,6 +88,17 @@ async def test_previews_show_the_picture(models: Any, onnx_rig: Any) -> None:
     assert np.corrcoef(last, final)[0, 1] > 0.8
 
 
+async def test_nothing_stays_of_a_batch(sd1: Any) -> None:
+    """Once no picture runs any more, the conditioning of those that did is kept on the device no longer."""
+    sampler = sd1.backend._sampler
+    running = asyncio.create_task(sd1.picture(steps=30))
+    async with asyncio.timeout(30):
+        while not sampler._stacked:
+            await asyncio.sleep(0.001)
+    await running
+    assert {} == sampler._stacked
+
+
 async def test_same_seed_same_picture(sd1: Any) -> None:
     """The same job gives the same bytes; another seed, prompt, negative prompt or CFG scale gives others."""
     first = (await sd1.picture(seed=7)).tobytes()

@@ -54,6 +54,13 @@ class OnnxSampler(LatentSampler):
             )
         return self.parts.vae
 
+    def step(self) -> list[tuple[str, Any]]:
+        """One step of the batch, and what came of it; once the batch is empty nothing is kept of it on the device."""
+        events = LatentSampler.step(self)
+        if not self.active:
+            self._stacked.clear()
+        return events
+
     def forget(self) -> None:
         """Drop what can be made again: encoded prompts, what is kept of them on the device, the VAE's encoder."""
         self.text.forget()
