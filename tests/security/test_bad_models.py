@@ -1,6 +1,5 @@
 """A folder full of files that were made to hurt: the server lists them, says what is wrong, and goes on."""
 
-import contextlib
 import os
 import pickle
 import signal
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.security.asides import asides
 from tests.security.people import within
 
 HEADER = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
@@ -48,18 +48,6 @@ def _server(start, tmp_path_factory):
     return start(data_dir=data)
 
 
-def readers(server) -> list[int]:
-    """The processes that read model files for a server."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if parent == server.process.pid and b"swarmkernel_models_api" in words:
-                found.append(int(folder.name))
-    return found
-
-
 def listed(client) -> dict[str, dict]:
     return {file["name"]: file for file in client.post("ListModels", path="", depth=1)["files"]}
 
@@ -87,7 +75,9 @@ def test_others_are_served_meanwhile(server):
 
     caller = threading.Thread(target=call)
     caller.start()
-    killer = threading.Timer(0.3, lambda: [os.kill(pid, signal.SIGKILL) for pid in readers(server)])
+    killer = threading.Timer(
+        0.3, lambda: [os.kill(pid, signal.SIGKILL) for pid in asides(server, "swarmkernel_models_api")]
+    )
     killer.start()
     try:
         client.post("TriggerRefresh")
@@ -104,6 +94,6 @@ def test_others_are_served_meanwhile(server):
 def test_one_process_reads(server):
     """One process has read them all, and none stays when the server has gone, even if that was killed."""
     server.client()
-    (pid,) = readers(server)
+    (pid,) = asides(server, "swarmkernel_models_api")
     server.process.kill()
     within(10, lambda: not Path(f"/proc/{pid}").exists() or b"" == Path(f"/proc/{pid}/cmdline").read_bytes())

@@ -15,9 +15,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.security.asides import asides
 from tests.security.people import within
 
 PREFIX = "data:image/jpeg;base64,"
+DECODER = "swarmkernel_basic_api"
 
 
 def jpeg(width: int = 64, height: int = 64, **options) -> bytes:
@@ -63,18 +65,6 @@ def save(client, title: str, picture: bytes, **more) -> dict:
     return client.post("AddNewPreset", title=title, description="", param_map={}, preview_image=uri, **more)
 
 
-def decoders(server) -> list[int]:
-    """The processes that decode for a server."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError):
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (folder / "cmdline").read_bytes().split(b"\0")
-            if parent == server.process.pid and b"swarmkernel_basic_api" in words:
-                found.append(int(folder.name))
-    return found
-
-
 def mib(server) -> float:
     """What the server resides in."""
     return (
@@ -85,9 +75,9 @@ def mib(server) -> float:
 def test_one_process_decodes_within_bounds(server):
     """No process is there before the first picture; the one that then is has little memory and time."""
     client = server.client()
-    assert [] == decoders(server)
+    assert [] == asides(server, DECODER)
     assert {"success": True} == save(client, "good", jpeg())
-    (pid,) = decoders(server)
+    (pid,) = asides(server, DECODER)
     assert 1024**3 == resource.prlimit(pid, resource.RLIMIT_AS)[0]
     assert 10 <= resource.prlimit(pid, resource.RLIMIT_CPU)[0] <= 15
     assert b"PIL" not in Path(f"/proc/{server.process.pid}/maps").read_bytes()
@@ -134,18 +124,18 @@ def test_killed_while_it_decodes(server):
     """A decoder that is killed is replaced, and the picture is read all the same."""
     client = server.client()
     save(client, "first", jpeg())
-    (pid,) = decoders(server)
+    (pid,) = asides(server, DECODER)
     os.kill(pid, signal.SIGSTOP)
     threading.Timer(0.5, os.kill, (pid, signal.SIGKILL)).start()
     assert {"success": True} == save(client, "second", jpeg())
-    within(5, lambda: [pid] != decoders(server) != [])
+    within(5, lambda: [pid] != asides(server, DECODER) != [])
 
 
 def test_too_many_at_a_time(server):
     """While the decoder is busy so many wait and more are told to come again; others' calls go on."""
     client = server.client()
     save(client, "before", jpeg())
-    (pid,) = decoders(server)
+    (pid,) = asides(server, DECODER)
     os.kill(pid, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(20) as pool:

@@ -9,21 +9,10 @@ from typing import Any
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from rigs import Spoil, say
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_models_api import LoadModel
-
-Spoil = Callable[[Path], object]
-
-
-def say(file: str, **values: Any) -> Spoil:
-    """Have a configuration say something else."""
-
-    def spoil(folder: Path) -> None:
-        path = folder / file
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-    return spoil
 
 
 def number_tokens_from(start: int) -> Spoil:

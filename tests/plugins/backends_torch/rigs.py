@@ -1,6 +1,7 @@
 """Backends of either engine with short ways to use them, and pictures to start from; for the tests of both."""
 
 import io
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,3 +108,16 @@ def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+Spoil = Callable[[Path], object]
+
+
+def say(file: str, **values: Any) -> Spoil:
+    """Have a configuration of a model's folder say something else."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / file
+        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+    return spoil

@@ -2,28 +2,16 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from rigs import Spoil, say
 
 from swarmkernel_backend_api import BackendError
 from swarmkernel_backends_torch.loading import load_parts, load_vae
 from swarmkernel_models_api import LoadModel
-
-Spoil = Callable[[Path], object]
-
-
-def say(file: str, **values: Any) -> Spoil:
-    """Have a configuration say something else."""
-
-    def spoil(folder: Path) -> None:
-        path = folder / file
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
-
-    return spoil
 
 
 def number_tokens_from_7(folder: Path) -> None:
