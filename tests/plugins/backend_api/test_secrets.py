@@ -142,7 +142,7 @@ def test_what_is_audited() -> None:
 def test_nothing_on_disk_tells_a_secret(tmp_path: Path, swarm_dists: FakeDistributions, swarm_serve) -> None:
     """After edits, failed ones too, no file of a real server has the secret in clear; the audit log tells the edits."""
     swarm_dists.add("synthetic_plugin", PLUGIN, requires=["swarmkernel-backend-api"])
-    disabled = ["models_api", "t2i_api", "backends_torch", "starter_model"]
+    disabled = ["models_api", "t2i_api", "backends_onnx", "backends_torch", "starter_model"]
     options = [option for name in disabled for option in ("--disable", name)]
     server: LiveServer = swarm_serve(*options)
     client = server.client()

@@ -18,7 +18,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def exporting(model: Path, out: Path) -> subprocess.Popen[str]:
     """The command, which has begun to write."""
     command = [Path(sys.executable).with_name("swarmkernel"), "export-onnx", model, out]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Whoever runs tests in the background has them ignore SIGINT, and with them all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
+    )
     assert running.stdout is not None
     assert any(line.startswith("unet") for line in running.stdout)
     return running
