@@ -50,8 +50,11 @@ class ComfyJob:
         graph = graph_of(self.job, self.catalogue, files)
         with self._listening() as run:
             await self._submit(run, graph)
-            while not run.is_over:
-                await self._wait(run)
+            is_over = False
+            while not is_over:
+                if not run.is_over:
+                    await self._wait(run)
+                is_over = run.is_over  # more may be heard while what was is passed on
                 async for reply in self._heard(run):
                     yield reply
             self.has_ended = True
