@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from liar import png
 from PIL import Image
@@ -55,6 +56,13 @@ async def test_every_kind(mode: str, kind: str) -> None:
     as_it_is = {"P": "RGB", "LA": "RGBA"}.get(mode, mode)
     assert (as_it_is, (5, 4)) == (found.mode, found.size)
     assert image.convert(as_it_is).tobytes() == found.tobytes()
+
+
+async def test_masks_of_16_bits() -> None:
+    """A mask of 16 bits has the brightness that it shows, and is not cut off."""
+    levels = Image.fromarray(np.array([[0, 32896, 65535]], np.uint16))
+    found = Image.open(io.BytesIO(await pictures.made_grey(file_of(levels, "PNG"))))
+    assert ("L", [0, 128, 255]) == (found.mode, list(found.tobytes()))
 
 
 def test_a_process_that_dies() -> None:

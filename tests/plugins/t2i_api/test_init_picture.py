@@ -58,6 +58,15 @@ def test_files():
     assert of(init_image=file_of(ramp())).mask is None
 
 
+def test_16_bits():
+    """Greys of 16 bits are as bright as they show, in the picture and in its mask."""
+    levels = np.full((12, 20), 65535, np.uint16)
+    levels[:, :10], levels[:, 10:15] = 0, 32896
+    found = of(init_image=(file := file_of(Image.fromarray(levels))), mask_image=file)
+    assert [0, 128, 255] == list(found.mask[0, [0, 12, 19]])
+    np.testing.assert_array_equal(np.repeat(found.mask[..., None], 3, axis=2), found.pixels)
+
+
 @pytest.mark.parametrize("blur", [0, 2, 6])
 def test_blur(blur):
     """A mask's edge becomes soft for as many pixels to both sides; further away it stays what it was."""

@@ -45,6 +45,8 @@ def read_answer(raw: bytes) -> Any:
 
 def _pixels(data: bytes, most_pixels: int, *, is_grey: bool) -> bytes:
     image = _decoded(data, most_pixels)
+    if is_grey and image.mode.startswith("I"):  # 16 bits, which PIL would cut off at 255
+        image = image.convert("I").point(lambda level: level / 257)
     if is_grey:
         image = image.convert("L")
     elif image.mode not in MODES:

@@ -83,11 +83,18 @@ def _read(data: bytes, what: str, mode: Literal["RGB", "L"]) -> Image.Image:
         with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:  # its header had said less
                 raise BackendError(f"The {what} image has too many pixels.", "invalid_parameter")
-            return ImageOps.exif_transpose(opened).convert(mode)
+            return _of_8_bits(ImageOps.exif_transpose(opened)).convert(mode)
     except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise BackendError(
             f"The {what} image is damaged: it cannot be decoded.", "invalid_parameter"
         ) from error
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """Greys of 16 bits on the usual scale; PIL itself would cut them off at 255."""
+    if not image.mode.startswith("I"):
+        return image
+    return image.convert("I").point(lambda level: level / 257).convert("L")
 
 
 def _stretched(image: Image.Image, size: Size, by: Image.Resampling) -> Image.Image:
